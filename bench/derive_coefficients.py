@@ -1,0 +1,312 @@
+"""Derive the coefficients of symgrad's vector math and write them as a module.
+
+    python bench/derive_coefficients.py            report the errors, write nothing
+    python bench/derive_coefficients.py --write    write the module
+
+Every table is the polynomial of the given length that interpolates a smooth function at
+the Chebyshev nodes of an interval, in 60-digit arithmetic, rounded to the element type.
+That is within a small factor of the best polynomial (Trefethen, Approximation Theory and
+Approximation Practice, 2nd ed., chapter 16), and a factor of 2 is a tenth of a
+coefficient here. Each function is the *correction* behind exact leading terms, so its
+relative error counts for little in the result; "bits" is -log2 of the largest error the
+polynomial puts into the result, relative to the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mpmath
+from mpmath import mp, mpf
+
+mp.dps = 60
+
+Function = Callable[[mpf], mpf]
+TARGET = Path(__file__).parent.parent / "symgrad/codegen/math_coefficients.py"
+HALF_LN2 = mp.log(2) / 2
+QUARTER_PI = mp.pi / 4
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One table: p(x) for function(x) on [low, high], ``double`` and ``float`` terms.
+
+    weight(x) turns an error of p at x into a relative error of the final result.
+    """
+
+    name: str
+    text: str
+    function: Function
+    low: mpf
+    high: mpf
+    double: int
+    float: int
+    weight: Function
+
+
+def series(function: Function, terms: list[mpf]) -> Function:
+    """``function``, but its power series near 0, where it cancels."""
+
+    def evaluate(x: mpf) -> mpf:
+        if abs(x) > mpf(10) ** -8:
+            return function(x)
+        return mp.fsum(c * x**j for j, c in enumerate(terms))
+
+    return evaluate
+
+
+def taylor(function: Function, count: int, skip: int, stride: int = 1) -> list[mpf]:
+    """Taylor coefficients ``skip``, ``skip + stride``, ... of ``function`` at 0."""
+    all_terms = mpmath.taylor(function, 0, skip + stride * count)
+    return [mpf(c) for c in all_terms[skip::stride][:count]]
+
+
+def odd(function: Function) -> Function:
+    """(f(x) - x) / x**3 as a function of z = x*x, for odd f with f'(0) = 1."""
+
+    def correction(z: mpf) -> mpf:
+        x = mp.sqrt(z)
+        return (function(x) - x) / x**3
+
+    return series(correction, taylor(function, 6, 3, 2))
+
+
+def odd_weight(function: Function) -> Function:
+    return lambda z: mp.sqrt(z) ** 3 / function(mp.sqrt(z)) if z else mpf(0)
+
+
+def exp_tail(r: mpf) -> mpf:
+    return series(lambda x: (mp.expm1(x) - x) / x**2, taylor(mp.exp, 6, 2))(r)
+
+
+def exp2_tail(r: mpf) -> mpf:
+    slope = mp.log(2)
+    return series(lambda x: mp.expm1(x * slope) / x, taylor(lambda x: 2**x, 6, 1))(r)
+
+
+def log_tail(z: mpf) -> mpf:
+    """2*atanh(s) = 2s + s*z*p(z), z = s*s."""
+    return 2 * odd(mp.atanh)(z)
+
+
+def cos_tail(z: mpf) -> mpf:
+    """cos(r) = 1 - z/2 + z*z*p(z), z = r*r."""
+    direct = lambda x: (mp.cos(mp.sqrt(x)) - 1 + x / 2) / x**2  # noqa: E731
+    return series(direct, taylor(mp.cos, 6, 4, 2))(z)
+
+
+FITS = [
+    Fit(
+        "EXP",
+        "exp(r) = 1 + r + r**2 * p(r), |r| <= ln(2)/2",
+        exp_tail,
+        -HALF_LN2 * mpf("1.002"),
+        HALF_LN2 * mpf("1.002"),
+        10,
+        5,
+        lambda r: r**2 / mp.exp(r),
+    ),
+    Fit(
+        "EXP2",
+        "2**r = 1 + r * p(r), |r| <= 1/2",
+        exp2_tail,
+        mpf(-1) / 2,
+        mpf(1) / 2,
+        12,
+        7,
+        lambda r: r / mpf(2) ** r,
+    ),
+    Fit(
+        "LOG",
+        "log(1+f) = 2s + s*z*p(z), s = f/(2+f), z = s**2, 3/4 <= 1+f <= 3/2",
+        log_tail,
+        mpf(0),
+        mpf("0.04001"),
+        8,
+        4,
+        odd_weight(mp.atanh),
+    ),
+    Fit(
+        "SIN",
+        "sin(r) = r + r*z*p(z), z = r**2, |r| <= pi/4",
+        odd(mp.sin),
+        mpf(0),
+        (QUARTER_PI * mpf("1.02")) ** 2,
+        6,
+        4,
+        odd_weight(mp.sin),
+    ),
+    Fit(
+        "COS",
+        "cos(r) = 1 - z/2 + z**2 * p(z), z = r**2, |r| <= pi/4",
+        cos_tail,
+        mpf(0),
+        (QUARTER_PI * mpf("1.02")) ** 2,
+        6,
+        4,
+        lambda z: z**2 / mp.cos(mp.sqrt(z)),
+    ),
+    Fit(
+        "ATAN",
+        "atan(t) = t + t*z*p(z), z = t**2 <= 1/4",
+        odd(mp.atan),
+        mpf(0),
+        mpf(1) / 4,
+        13,
+        6,
+        odd_weight(mp.atan),
+    ),
+    Fit(
+        "ASIN",
+        "asin(t) = t + t*z*p(z), z = t**2 <= 1/4",
+        odd(mp.asin),
+        mpf(0),
+        mpf(1) / 4,
+        13,
+        6,
+        odd_weight(mp.asin),
+    ),
+    Fit(
+        "SINH",
+        "sinh(x) = x + x*z*p(z), z = x**2 <= 1",
+        odd(mp.sinh),
+        mpf(0),
+        mpf(1),
+        8,
+        4,
+        odd_weight(mp.sinh),
+    ),
+    Fit(
+        "ASINH",
+        "asinh(x) = x + x*z*p(z), z = x**2 <= 1",
+        odd(mp.asinh),
+        mpf(0),
+        mpf(1),
+        20,
+        9,
+        odd_weight(mp.asinh),
+    ),
+    Fit(
+        "ATANH",
+        "atanh(x) = x + x*z*p(z), z = x**2 <= 1/4",
+        odd(mp.atanh),
+        mpf(0),
+        mpf(1) / 4,
+        14,
+        6,
+        odd_weight(mp.atanh),
+    ),
+]
+
+
+def interpolate(fit: Fit, count: int) -> list[mpf]:
+    """Monomial coefficients of the interpolant at ``count`` Chebyshev nodes."""
+    middle, radius = (fit.low + fit.high) / 2, (fit.high - fit.low) / 2
+    nodes = [
+        middle + radius * mp.cos(mp.pi * (2 * k + 1) / (2 * count))
+        for k in range(count)
+    ]
+    powers = mp.matrix(count, count)
+    values = mp.matrix(count, 1)
+    for i, x in enumerate(nodes):
+        values[i] = fit.function(x)
+        for j in range(count):
+            powers[i, j] = x**j
+    return list(mp.lu_solve(powers, values))
+
+
+def rounded(value: mpf, type: str) -> float:
+    """``value`` in the element type."""
+    if type == "double":
+        return float(value)
+    return struct.unpack("<f", struct.pack("<f", float(value)))[0]
+
+
+def bits(fit: Fit, coefficients: list[float], points: int = 400) -> float:
+    """-log2 of the largest error of the result that the polynomial causes."""
+    worst = mpf(0)
+    for i in range(points + 1):
+        x = fit.low + (fit.high - fit.low) * i / points
+        value = mp.polyval([mpf(c) for c in reversed(coefficients)], x)
+        worst = max(worst, abs((value - fit.function(x)) * fit.weight(x)))
+    return float(-mp.log(worst, 2)) if worst else float("inf")
+
+
+def table(fit: Fit, type: str) -> list[float]:
+    count = fit.double if type == "double" else fit.float
+    return [rounded(c, type) for c in interpolate(fit, count)]
+
+
+def in_parts(value: mpf, type: str, parts: int) -> list[float]:
+    """``value`` as an unevaluated sum of numbers of the element type.
+
+    All parts are positive (the first is rounded down if need be), so that infinity times
+    the value is not infinity minus infinity.
+    """
+    found: list[float] = []
+    for _ in range(parts):
+        part = rounded(value, type)
+        if part > value and not found:
+            part -= 2.0 ** (mp.frexp(value)[1] - (53 if type == "double" else 24))
+        found.append(part)
+        value -= mpf(part)
+    return found
+
+
+CONSTANTS = {
+    "LN2": (mp.log(2), 2),
+    "INVERSE_LN2": (1 / mp.log(2), 2),
+    "INVERSE_LN10": (1 / mp.log(10), 2),
+    "LOG10_2": (mp.log(2) / mp.log(10), 2),
+    "HALF_PI": (mp.pi / 2, 3),
+    "TWO_THIRDS": (mpf(2) / 3, 2),
+}
+
+HEADER = '''"""Coefficients of vector math, by element type. Written by a script: do not edit.
+
+bench/derive_coefficients.py derives, checks and writes this file. Each table is a
+polynomial by ascending powers; each constant is an unevaluated sum, largest part first.
+"""
+
+'''
+
+
+def render() -> str:
+    """The module's text."""
+    lines = [HEADER]
+    for name, (value, parts) in CONSTANTS.items():
+        lines.append(f"{name} = {{")
+        for type in ("double", "float"):
+            lines += entry(type, in_parts(value, type, parts))
+        lines.append("}")
+    for fit in FITS:
+        lines.append(f"\n# {fit.text}\n{fit.name} = {{")
+        for type in ("double", "float"):
+            coefficients = table(fit, type)
+            print(
+                f"{fit.name:8s} {type:7s} {len(coefficients):3d} terms"
+                f" {bits(fit, coefficients):6.1f} bits"
+            )
+            lines += entry(type, coefficients)
+        lines.append("}")
+    return "\n".join(lines) + "\n"
+
+
+def entry(type: str, numbers: list[float]) -> list[str]:
+    return [f'    "{type}": (', *(f"        {c!r}," for c in numbers), "    ),"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--write", action="store_true", help=f"write {TARGET.name}")
+    text = render()
+    if parser.parse_args().write:
+        TARGET.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

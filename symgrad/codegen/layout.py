@@ -1,0 +1,166 @@
+"""What a kernel is told at run time: the slots of its context.
+
+A kernel gets a context (an array of 8-byte slots, read only: pointers to data, lengths,
+strides, offsets into work memory), pointers to the parameters and to the outputs, and
+memory to work in. The context depends on the data and their sizes only, so that bound
+objectives keep one for ever.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from symgrad import graph
+from symgrad.graph import Const, Input, Node
+from symgrad.schedule import cost
+from symgrad.schedule.plan import Place, Plan, Step
+
+ROWS_PER_FLUSH = 4096
+"""Rows summed in the compute type before they are added to float64 partial sums."""
+
+MAX_CHUNKS = 64
+MIN_CHUNK_ROWS = 2048
+PARTIAL_BYTES = 32 << 20
+"""Partial sums of all chunks take at most this; fewer chunks where they would not."""
+
+ALIGN = 64
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """What a kernel is specialised on, of one input.
+
+    dtype: NumPy's name of the element type. contiguous: C order; else strides are read
+    from the context. parameter: passed by pointer in each call, float64, contiguous.
+    """
+
+    dtype: str
+    contiguous: bool
+    parameter: bool
+
+
+@dataclass(eq=False)
+class Layout:
+    """Slot numbers of everything in the context."""
+
+    plan: Plan
+    inputs: dict[str, Input]
+    specs: Mapping[str, ArraySpec]
+    single: bool  # compute type float32
+    slots: dict[tuple[object, ...], int] = field(default_factory=dict)
+
+    def slot(self, *key: object) -> int:
+        """The slot of ``key``, assigned on first use."""
+        return self.slots.setdefault(key, len(self.slots))
+
+    def parameters(self) -> list[str]:
+        """Names of the parameters, in the order of their pointers."""
+        return [name for name in self.inputs if self.specs[name].parameter]
+
+    def element_bytes(self, place: Place) -> int:
+        """Bytes of one element of a place."""
+        node = place.statement.node
+        if place.wide or node.type == graph.INT:
+            return 8
+        if node.type == graph.BOOL:
+            return 1
+        return 4 if self.single else 8
+
+
+@dataclass
+class Sizes:
+    """A context's values for given lengths: offsets, chunks and memory needed."""
+
+    offsets: dict[tuple[object, ...], int]
+    work_bytes: int
+    scratch_bytes: int
+    chunks: list[int]  # per pass
+    rows: list[int]  # per pass
+
+
+def measure(layout: Layout, lengths: Mapping[str, int], lanes: int) -> Sizes:
+    """Lay out work and scratch memory for these run-time lengths."""
+    memory = _Arena()
+    scratch = _Arena()
+    result = Sizes({}, 0, 0, [], [])
+    for place in layout.plan.work.values():
+        count = _count(place.shape, lengths)
+        key = ("work", place)
+        result.offsets[key] = memory.take(count * layout.element_bytes(place))
+    if layout.single:
+        for name in layout.parameters():
+            count = _count(layout.inputs[name].shape, lengths)
+            result.offsets["narrow", name] = memory.take(4 * count)
+    for step in layout.plan.passes:
+        _measure_pass(layout, step, lengths, lanes, memory, scratch, result)
+    result.work_bytes, result.scratch_bytes = memory.size, scratch.size
+    return result
+
+
+def _measure_pass(
+    layout: Layout,
+    step: Step,
+    lengths: Mapping[str, int],
+    lanes: int,
+    memory: _Arena,
+    scratch: _Arena,
+    result: Sizes,
+) -> None:
+    """Chunks of one pass. Their number depends on the problem alone, so that sums are
+    the same for any number of threads."""
+    assert step.row is not None
+    rows = max(0, cost.length(step.row.extent, lengths))
+    partial = _Arena()
+    for place in step.sums:
+        count = _count(place.shape, lengths)
+        result.offsets["partial", place] = partial.take(8 * count)
+        if place.sums == "lanes":
+            width = 4 if layout.single else 8
+            result.offsets["scratch", place] = scratch.take(count * lanes * width)
+    for place in step.scratch:
+        count = _count(place.shape, lengths)
+        size = count * lanes * layout.element_bytes(place)
+        result.offsets["scratch", place] = scratch.take(size)
+    wanted = min(MAX_CHUNKS, math.ceil(rows / MIN_CHUNK_ROWS))
+    if partial.size:
+        wanted = min(wanted, PARTIAL_BYTES // partial.size)
+    chunks = max(1, wanted)
+    chunk_rows = -(-rows // chunks)
+    chunk_rows = -(-chunk_rows // lanes) * lanes or lanes
+    chunks = max(1, -(-rows // chunk_rows))
+    result.offsets["chunks", step] = chunks
+    result.offsets["chunk_rows", step] = chunk_rows
+    result.offsets["partial_bytes", step] = partial.size
+    result.offsets["partials", step] = memory.take(partial.size * chunks)
+    result.chunks.append(chunks)
+    result.rows.append(rows)
+
+
+class _Arena:
+    def __init__(self) -> None:
+        self.size = 0
+
+    def take(self, size: int) -> int:
+        """The offset of ``size`` bytes."""
+        offset = self.size
+        self.size += -(-size // ALIGN) * ALIGN
+        return offset
+
+
+def _count(shape: Sequence[Node], lengths: Mapping[str, int]) -> int:
+    total = 1
+    for extent in shape:
+        total *= max(0, cost.length(extent, lengths))
+    return total
+
+
+def static_stride(shape: Sequence[Node], axis: int) -> int | None:
+    """Elements from one index of ``axis`` to the next in C order, if known now."""
+    stride = 1
+    for extent in shape[axis + 1 :]:
+        if not isinstance(extent, Const):
+            return None
+        stride *= int(extent.value)
+    return stride

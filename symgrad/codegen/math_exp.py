@@ -1,0 +1,138 @@
+"""exp, exp2, expm1 and what is made of them: sinh, cosh, tanh, sigmoid.
+
+exp: x = k*ln2 + r by two parts of ln2 (Cody and Waite, Software Manual for the Elementary
+Functions, 1980), a polynomial for exp(r), and one scaling by 2**k (Muller et al., Handbook
+of Floating-Point Arithmetic, 2nd ed., chapter 10). With FMA the first part of ln2 may have
+all its bits: x - k*LN2 is exact. ``Exp`` keeps the reduced argument's rounding error, for
+functions where plain exp's 1 ULP would grow.
+"""
+
+from __future__ import annotations
+
+from symgrad.codegen import math_coefficients as table
+from symgrad.codegen.math_lanes import Lanes, fast_two_sum, fma, polynomial
+from symgrad.codegen.math_scale import Rounded, power_of_two, scale
+
+# Beyond these exp is infinity and 0 (float32: their own), with room to spare.
+_EXP_RANGE = {"double": (-746.0, 710.0), "float": (-104.0, 89.0)}
+_EXP2_RANGE = {"double": (-1076.0, 1025.0), "float": (-151.0, 129.0)}
+_EXPM1_RANGE = {"double": (-40.0, 710.0), "float": (-20.0, 89.0)}
+# tanh is 1 and expm1(2x)/2 still far from overflow beyond this.
+_TANH_LIMIT = {"double": 44.0, "float": 20.0}
+
+
+class Exp:
+    """exp(x) = 2**power * (1 + high + tail), high + tail = expm1(reduced argument).
+
+    ``high`` is the rounded reduced argument; ``tail`` holds the polynomial and the
+    reduction's rounding error.
+    """
+
+    __slots__ = ("high", "power", "tail")
+
+    def __init__(self, x: Lanes) -> None:
+        ln2, ln2_low = table.LN2[x.value.type]
+        self.power = Rounded(x, table.INVERSE_LN2[x.value.type][0])
+        k = self.power.nearest
+        exact = fma(k, -ln2, x)
+        high = fma(k, -ln2_low, exact)
+        error = fma(k, -ln2_low, exact - high)
+        q = polynomial(high, table.EXP[x.value.type])
+        self.high, self.tail = high, fma(high * high, q, error)
+
+    def mantissa(self) -> Lanes:
+        """1 + high + tail, rounded once but for the error of the tail."""
+        total, error = fast_two_sum(self.high.const(1.0), self.high)
+        return total + (error + self.tail)
+
+
+def exp_reduced(x: Lanes) -> tuple[Lanes, Rounded]:
+    """exp(r) and k, for x = k*ln2 + r: the fast form, about 1 ULP."""
+    ln2, ln2_low = table.LN2[x.value.type]
+    power = Rounded(x, table.INVERSE_LN2[x.value.type][0])
+    r = fma(power.nearest, -ln2_low, fma(power.nearest, -ln2, x))
+    q = polynomial(r, table.EXP[x.value.type])
+    return fma(r * r, q, r) + 1.0, power
+
+
+def exp(x: Lanes) -> Lanes:
+    """Overflow to infinity, gradual underflow to 0."""
+    low, high = _EXP_RANGE[x.value.type]
+    mantissa, power = exp_reduced(x.at_most(high).at_least(low))
+    return scale(mantissa, power)
+
+
+def exp_of_negative(x: Lanes) -> Lanes:
+    """exp(x) for x <= 0, to about 0.6 ULP."""
+    parts = Exp(x.at_least(_EXP_RANGE[x.value.type][0]))
+    return scale(parts.mantissa(), parts.power)
+
+
+def exp2(x: Lanes) -> Lanes:
+    """Exact at integers: the reduction has no error."""
+    low, high = _EXP2_RANGE[x.value.type]
+    x = x.at_most(high).at_least(low)
+    power = Rounded(x, None)
+    r = x - power.nearest
+    return scale(fma(r, polynomial(r, table.EXP2[x.value.type]), 1.0), power)
+
+
+def expm1(x: Lanes) -> Lanes:
+    """exp(x) - 1 with full relative accuracy near 0; -0 for -0.
+
+    Computed at half its size, because 2**1024 is no double.
+    """
+    low, high = _EXPM1_RANGE[x.value.type]
+    parts = Exp(x.at_most(high).at_least(low))
+    half = power_of_two(parts.power, -1)
+    result = _expm1_sum(parts, half, half - 0.5) * 2.0
+    tiny = abs(x) < x.format.epsilon
+    return tiny.choose(x, result)
+
+
+def _expm1_sum(parts: Exp, factor: Lanes, offset: Lanes) -> Lanes:
+    """factor * (high + tail) + offset, with the sum of the large parts compensated."""
+    total, error = fast_two_sum(offset, factor * parts.high)
+    return total + fma(factor, parts.tail, error)
+
+
+def tanh(x: Lanes) -> Lanes:
+    """E/(E+2) with E = expm1(2|x|), which is exact for subnormals as it stands."""
+    doubled = abs(x) * 2.0
+    parts = Exp(doubled.at_most(_TANH_LIMIT[x.value.type]))
+    factor = power_of_two(parts.power)
+    e = _expm1_sum(parts, factor, factor - 1.0)
+    return (e / (e + 2.0)).copysign(x)
+
+
+def sigmoid(x: Lanes) -> Lanes:
+    """1/(1+exp(-x)), by exp of -|x|, so that small results keep their accuracy."""
+    e = exp_of_negative(-abs(x))
+    return (x < 0.0).choose(e, x.const(1.0)) / (e + 1.0)
+
+
+def sigmoid_from(x: Lanes, e: Lanes) -> Lanes:
+    """sigmoid(x) where e = exp(-|x|) is known."""
+    return (x < 0.0).choose(e, x.const(1.0)) / (e + 1.0)
+
+
+def _half_exp(x: Lanes) -> Lanes:
+    """exp(x)/2 for x >= 0, which is finite a little beyond exp's own limit."""
+    type = x.value.type
+    parts = Exp(x.at_most(_EXP_RANGE[type][1] + 2.0))
+    return scale(parts.mantissa() * 0.5, parts.power)
+
+
+def cosh(x: Lanes) -> Lanes:
+    """h + 1/(4h), h = exp(|x|)/2."""
+    h = _half_exp(abs(x))
+    return h + 0.25 / h
+
+
+def sinh(x: Lanes) -> Lanes:
+    """h - 1/(4h), h = exp(|x|)/2; a polynomial for |x| < 1, where that cancels."""
+    a = abs(x)
+    h = _half_exp(a)
+    z = a * a
+    small = fma(a * z, polynomial(z, table.SINH[x.value.type]), a)
+    return (a < 1.0).choose(small, h - 0.25 / h).copysign(x)

@@ -1,0 +1,331 @@
+"""One plan as one LLVM module: the functions of lower.py, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from symgrad.codegen import operations
+from symgrad.codegen.evaluate import Scope
+from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
+from symgrad.codegen.llvm_text import Emitter, Module, Value
+from symgrad.codegen.lower import (
+    COMBINE,
+    COMMON,
+    IDENTITY,
+    StepWriter,
+    combine,
+    kind_of,
+)
+from symgrad.schedule.nest import Loop
+from symgrad.schedule.plan import Place, Plan, Step
+from symgrad.schedule.statements import Statement
+
+SERIAL = "ptr %context, ptr %params, ptr %outs, ptr %work"
+NAMES = ("%context", "%params", "%outs", "%work")
+
+
+class ModuleWriter:
+    """Writes all functions of one kernel.
+
+    lanes: rows per vector in passes. attributes: LLVM function attributes.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        layout: Layout,
+        features: frozenset[str],
+        lanes: int,
+        attributes: str = "",
+    ) -> None:
+        self.plan, self.layout, self.features = plan, layout, features
+        self.lanes, self.attributes = lanes, attributes
+        self.module = Module()
+
+    def text(self) -> str:
+        """The module as LLVM assembly."""
+        for number, step in enumerate(self.plan.steps):
+            if step.row is None:
+                self._serial(number, step)
+            else:
+                self._pass(number, step)
+                self._chunks(number, step)
+                self._combine(number, step)
+        if self.layout.single:
+            self._narrow()
+        self._run()
+        self._objective()
+        return self.module.text()
+
+    def _writer(self, step: Step, lanes: int = 1) -> StepWriter:
+        emitter = Emitter(self.module, self.features)
+        return StepWriter(emitter, self.plan, self.layout, step, lanes)
+
+    def _finish(
+        self, writer: StepWriter, name: str, parameters: Sequence[str] = COMMON
+    ) -> None:
+        writer.home().finish(name, parameters, attributes=self.attributes)
+
+    # -- steps -----------------------------------------------------------------------
+
+    def _serial(self, number: int, step: Step) -> None:
+        writer = self._writer(step)
+        writer.items(step.items)
+        self._finish(writer, f"serial_{number}")
+
+    def _pass(self, number: int, step: Step) -> None:
+        writer = self._writer(step, self.lanes)
+        loop = step.items[0]
+        assert isinstance(loop, Loop)
+        registers = [p.statement for p in step.sums if p.sums == "register"]
+        for place in step.sums:
+            if place.sums == "lanes":
+                base = writer.memory("scratch", "scratch", place)
+                kind = writer.type
+                start = IDENTITY[kind_of(place.statement)]
+                writer.fill(base, place.shape, kind, self.lanes, start)
+        self._rows(writer, loop, registers)
+        for place in step.sums:
+            if place.sums == "register":
+                self._flush_register(writer, place)
+            elif place.sums == "lanes":
+                self._flush_lanes(writer, place)
+        extra = ("ptr %scratch", "ptr %partial", "i64 %begin", "i64 %end")
+        self._finish(writer, f"pass_{number}", (*COMMON, *extra))
+
+    def _rows(
+        self, writer: StepWriter, loop: Loop, registers: list[Statement]
+    ) -> None:
+        """The loop over rows, ``lanes`` at a time; the last block is masked."""
+        emitter, lanes = writer.home(), self.lanes
+        begin, end = Value("%begin", "i64"), Value("%end", "i64")
+        numbers = emitter.lane_numbers(lanes)
+        bound = emitter.splat(end, lanes)
+        start = [writer._identity(s) for s in registers]
+
+        def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
+            writer.scopes.append(Scope(writer.emitter.region, loop))
+            writer.open.append(loop.index)
+            writer.row, writer.row_base = loop.index, counter
+            if lanes > 1:
+                rows = emitter.binary("add", counter, numbers)
+                writer.mask = emitter.icmp("slt", rows, bound)
+            writer.sums.update(zip(registers, phis, strict=True))
+            writer.items(loop.items)
+            writer._leave()
+            return [writer.sums[s] for s in registers]
+
+        results = emitter.loop(begin, end, lanes, start, body)
+        writer.sums.update(zip(registers, results, strict=True))
+        writer.row = writer.mask = None
+
+    def _flush_register(self, writer: StepWriter, place: Place) -> None:
+        value = writer.sums.pop(place.statement)
+        pointer = writer.memory("partial", "partial", place)
+        self._add(writer, place, value, pointer)
+
+    def _flush_lanes(self, writer: StepWriter, place: Place) -> None:
+        source = writer.memory("scratch", "scratch", place)
+        target = writer.memory("partial", "partial", place)
+        emitter = writer.emitter
+
+        def body(counter: Value, _: list[Value]) -> None:
+            at = emitter.binary("mul", counter, emitter.const(self.lanes, "i64"))
+            pointer = emitter.gep(source, at, writer.type)
+            value = emitter.load(pointer, writer.type, self.lanes)
+            self._add(writer, place, value, emitter.gep(target, counter, "double"))
+
+        writer.counted(0, writer.count(place.shape), body)
+
+    def _add(
+        self, writer: StepWriter, place: Place, value: Value, pointer: Value
+    ) -> None:
+        """Fold the lanes in float64 and add to a partial sum."""
+        emitter, kind = writer.emitter, kind_of(place.statement)
+        value = operations.to_float_type(emitter, value, "double")
+        value = emitter.fold_lanes(COMBINE[kind], value)
+        old = emitter.load(pointer, "double")
+        emitter.store(combine(emitter, kind, old, value), pointer)
+
+    def _chunks(self, number: int, step: Step) -> None:
+        """Run the chunks low .. high-1, each into its own partial sums."""
+        writer = self._writer(step)
+        assert step.row is not None
+        rows, _ = writer.extent(step.row.extent)
+        chunk_rows = writer.context("chunk_rows", step, type="i64")
+        bytes_ = writer.context("partial_bytes", step, type="i64")
+        first = writer.memory("work", "partials", step)
+        emitter = writer.home()
+
+        def chunk(counter: Value, _: list[Value]) -> None:
+            partial = emitter.gep(first, emitter.binary("mul", counter, bytes_), "i8")
+            self._clear_partials(writer, step, partial)
+            begin = emitter.binary("mul", counter, chunk_rows)
+            end = _smaller(emitter, emitter.binary("add", begin, chunk_rows), rows)
+            self._call_pass(writer, number, partial, begin, end)
+
+        writer.counted(Value("%low", "i64"), Value("%high", "i64"), chunk)
+        extra = ("ptr %scratch", "i64 %low", "i64 %high")
+        self._finish(writer, f"chunks_{number}", (*COMMON, *extra))
+
+    def _clear_partials(self, writer: StepWriter, step: Step, partial: Value) -> None:
+        for place in step.sums:
+            offset = writer.context("partial", place, type="i64")
+            start = writer.home().gep(partial, offset, "i8")
+            number = IDENTITY[kind_of(place.statement)]
+            writer.fill(start, place.shape, "double", 1, number)
+
+    def _call_pass(
+        self, writer: StepWriter, number: int, partial: Value, begin: Value, end: Value
+    ) -> None:
+        """In float32 the rows of a chunk are flushed every few thousand."""
+        emitter = writer.emitter
+
+        def call(low: Value, high: Value) -> None:
+            emitter.raw(
+                f"call void @pass_{number}({SERIAL}, ptr %scratch, "
+                f"ptr {partial.name}, i64 {low.name}, i64 {high.name})"
+            )
+
+        if not self.layout.single:
+            call(begin, end)
+            return
+
+        def block(counter: Value, _: list[Value]) -> None:
+            step = emitter.const(ROWS_PER_FLUSH, "i64")
+            call(counter, _smaller(emitter, emitter.binary("add", counter, step), end))
+
+        writer.counted(begin, end, block, step=ROWS_PER_FLUSH)
+
+    def _combine(self, number: int, step: Step) -> None:
+        """Totals over the chunks, in their order."""
+        writer = self._writer(step)
+        first = writer.memory("work", "partials", step)
+        bytes_ = writer.context("partial_bytes", step, type="i64")
+        chunks = writer.context("chunks", step, type="i64")
+        for place in step.sums:
+            target = writer.memory("work", "work", place)
+            offset = writer.context("partial", place, type="i64")
+            source = writer.home().gep(first, offset, "i8")
+            self._totals(writer, place, source, target, bytes_, chunks)
+        self._finish(writer, f"combine_{number}")
+
+    def _totals(
+        self,
+        writer: StepWriter,
+        place: Place,
+        source: Value,
+        target: Value,
+        bytes_: Value,
+        chunks: Value,
+    ) -> None:
+        kind = kind_of(place.statement)
+        emitter = writer.emitter
+        start = emitter.const(IDENTITY[kind], "double")
+
+        def element(k: Value, _: list[Value]) -> None:
+            here = emitter.gep(source, k, "double")
+
+            def chunk(c: Value, total: list[Value]) -> list[Value]:
+                pointer = emitter.gep(here, emitter.binary("mul", c, bytes_), "i8")
+                value = emitter.load(pointer, "double")
+                return [combine(emitter, kind, total[0], value)]
+
+            total = writer.counted(0, chunks, chunk, [start])[0]
+            emitter.store(total, emitter.gep(target, k, "double"))
+
+        writer.counted(0, writer.count(place.shape), element)
+
+    # -- whole kernels ---------------------------------------------------------------
+
+    def _narrow(self) -> None:
+        """float32: convert the parameters once per call."""
+        writer = self._writer(Step([]))
+        for number, name in enumerate(self.layout.parameters()):
+            source = writer.pointer_argument("params", number)
+            target = writer.memory("work", "narrow", name)
+            emitter = writer.emitter
+
+            def body(
+                k: Value,
+                _: list[Value],
+                e: Emitter = emitter,
+                source: Value = source,
+                target: Value = target,
+            ) -> None:
+                value = e.load(e.gep(source, k, "double"), "double")
+                narrow = e.convert("fptrunc", value, "float")
+                e.store(narrow, e.gep(target, k, "float"))
+
+            writer.counted(0, writer.count(self.layout.inputs[name].shape), body)
+        self._finish(writer, "narrow")
+
+    def _run(self) -> None:
+        emitter = Emitter(self.module, self.features)
+        if self.layout.single:
+            emitter.raw(f"call void @narrow({SERIAL})")
+        for number, step in enumerate(self.plan.steps):
+            if step.row is None:
+                emitter.raw(f"call void @serial_{number}({SERIAL})")
+                continue
+            slot = emitter.const(self.layout.slot("chunks", step), "i64")
+            pointer = emitter.gep(Value("%context", "ptr"), slot, "i64")
+            chunks = emitter.load(pointer, "i64")
+            emitter.raw(
+                f"call void @chunks_{number}({SERIAL}, ptr %scratch, "
+                f"i64 0, i64 {chunks.name})"
+            )
+            emitter.raw(f"call void @combine_{number}({SERIAL})")
+        emitter.finish("run", (*COMMON, "ptr %scratch"), attributes=self.attributes)
+
+    def _objective(self) -> None:
+        """The entry on flat vectors; it takes its memory from malloc."""
+        emitter = Emitter(self.module, self.features)
+        declare = self.module.declarations
+        declare["declare ptr @malloc(i64)"] = None
+        declare["declare void @free(ptr)"] = None
+        x, gradient = Value("%x", "ptr"), Value("%gradient", "ptr")
+        names = self.layout.parameters()
+        emitter.raw(f"%params = alloca ptr, i64 {max(1, len(names))}")
+        emitter.raw(f"%outs = alloca ptr, i64 {len(self.plan.outputs) + 1}")
+        emitter.raw("%value = alloca double, i64 1")
+        emitter.raw("%status = alloca i64, i64 1")
+        emitter.store(emitter.const(0, "i64"), Value("%status", "ptr"))
+        slot = self._context_reader(emitter)
+        for k, name in enumerate(names):
+            pointer = emitter.gep(x, slot("x offset", name), "double")
+            _set_pointer(emitter, "%params", k, pointer)
+        _set_pointer(emitter, "%outs", 0, Value("%value", "ptr"))
+        for k in range(1, len(self.plan.outputs)):
+            pointer = emitter.gep(gradient, slot("gradient offset", k), "double")
+            _set_pointer(emitter, "%outs", k, pointer)
+        last = len(self.plan.outputs)
+        _set_pointer(emitter, "%outs", last, Value("%status", "ptr"))
+        emitter.raw(f"%work = call ptr @malloc(i64 {slot('memory bytes').name})")
+        scratch = emitter.gep(Value("%work", "ptr"), slot("work bytes"), "i8")
+        emitter.raw(f"call void @run({SERIAL}, ptr {scratch.name})")
+        emitter.raw("call void @free(ptr %work)")
+        value = emitter.load(Value("%value", "ptr"), "double")
+        status = emitter.load(Value("%status", "ptr"), "i64")
+        wrong = emitter.icmp("ne", status, emitter.const(0, "i64"))
+        nan = emitter.const(float("nan"), "double")
+        result = emitter.select(wrong, nan, value)
+        parameters = ("ptr %context", "ptr %x", "ptr %gradient")
+        emitter.finish("objective", parameters, result, self.attributes)
+
+    def _context_reader(self, emitter: Emitter) -> Callable[..., Value]:
+        def read(*key: object) -> Value:
+            slot = emitter.const(self.layout.slot(*key), "i64")
+            pointer = emitter.gep(Value("%context", "ptr"), slot, "i64")
+            return emitter.load(pointer, "i64")
+
+        return read
+
+
+def _smaller(emitter: Emitter, a: Value, b: Value) -> Value:
+    return emitter.select(emitter.icmp("slt", a, b), a, b)
+
+
+def _set_pointer(emitter: Emitter, table: str, k: int, pointer: Value) -> None:
+    slot = emitter.gep(Value(table, "ptr"), emitter.const(k, "i64"), "ptr")
+    emitter.store(pointer, slot)

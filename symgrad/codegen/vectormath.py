@@ -1,0 +1,42 @@
+"""The mathematical functions of the graph as emitted code: one table.
+
+Every function works on doubles and floats, scalars and vectors of any number of lanes,
+and gives a lane the bits it gives a scalar. The files beside this one hold the formulas;
+bench/math.py prints each function's largest error and its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from symgrad.codegen import math_exp, math_log
+from symgrad.codegen.llvm_text import Emitter, Value
+from symgrad.codegen.math_lanes import Lanes
+
+_FUNCTIONS: dict[str, Callable[..., Lanes]] = {
+    "exp": math_exp.exp,
+    "exp2": math_exp.exp2,
+    "expm1": math_exp.expm1,
+    "sinh": math_exp.sinh,
+    "cosh": math_exp.cosh,
+    "tanh": math_exp.tanh,
+    "sigmoid": math_exp.sigmoid,
+    "log": math_log.log,
+    "log2": math_log.log2,
+    "log10": math_log.log10,
+    "log1p": math_log.log1p,
+    "softplus": math_log.softplus,
+    "logaddexp": math_log.logaddexp,
+}
+
+SUPPORTED = frozenset(_FUNCTIONS)
+
+
+def emit(emitter: Emitter, op: str, args: list[Value]) -> Value:
+    """Emit ``op(*args)`` into the current block.
+
+    Arguments are of one type, double or float; scalars beside vectors are repeated.
+    """
+    lanes = max(a.lanes for a in args)
+    wide = [Lanes(emitter, emitter.splat(a, lanes)) for a in args]
+    return _FUNCTIONS[op](*wide).value

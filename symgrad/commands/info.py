@@ -1,0 +1,111 @@
+"""``symgrad info``: versions, processor, threads, cache and CUDA, for bug reports."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from pathlib import Path
+
+from symgrad.show import table
+
+CORE = ("numpy", "scipy", "sympy", "numba", "llvmlite", "lark", "tqdm")
+EXTRAS = (
+    "matplotlib",
+    "torch",
+    "jax",
+    "scikit-learn",
+    "dask",
+    "pyarrow",
+    "cuda-core",
+)
+
+_WIDTHS = (("avx512f", 512), ("avx2", 256), ("avx", 256), ("sse2", 128), ("neon", 128))
+_TOLD = "sse4.2 avx avx2 fma avx512f avx512dq avx512vl neon sve".split()
+
+EPILOG = "Include this in a bug report."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``info`` has no options."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what symgrad runs on."""
+    from symgrad import __version__
+
+    rows = [
+        ("symgrad", __version__),
+        ("python", f"{platform.python_version()} on {platform.platform()}"),
+        ("needs", versions(CORE)),
+        ("extras", versions(EXTRAS)),
+        *processor(),
+        ("threads", str(threads())),
+        ("cache", cache()),
+        ("cuda", cuda()),
+    ]
+    print(table.align(rows))
+    return 0
+
+
+def versions(packages: tuple[str, ...]) -> str:
+    """The installed versions, without importing anything."""
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found) or "none"
+
+
+def processor() -> list[tuple[str, str]]:
+    """Name, features that matter here, and vector width."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    on = [name for name in _TOLD if features.get(name)]
+    width = next((bits for name, bits in _WIDTHS if features.get(name)), 128)
+    return [
+        ("processor", f"{model_name()} ({binding.get_host_cpu_name()})"),
+        ("features", " ".join(on) or "none of those used"),
+        ("vectors", f"{width} bits: {width // 64} float64, {width // 32} float32"),
+    ]
+
+
+def model_name() -> str:
+    """The processor as its maker calls it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def threads() -> int:
+    """The number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cache() -> str:
+    """The directory of compiled kernels, or why there is none."""
+    return os.environ.get("SYMGRAD_CACHE", "default")
+
+
+def cuda() -> str:
+    """The devices, or what is missing."""
+    if importlib.util.find_spec("cuda") is None:
+        return "not installed (extra: cuda)"
+    try:
+        from cuda.core import Device  # pyright: ignore[reportMissingImports]
+
+        names = [device.name for device in Device.get_all_devices()]
+    except Exception as error:  # the driver's own errors, of many types
+        return f"no device: {error}"
+    return ", ".join(names) or "no device"

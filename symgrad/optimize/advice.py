@@ -1,0 +1,172 @@
+"""The messages of a descent: what happened, at which step, and what to change."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from symgrad.optimize.protocol import Objective, Vector
+from symgrad.optimize.result import describe_parameters
+from symgrad.optimize.rules import Rule
+
+_SECONDS = 1.0
+"""What estimating a curvature for a message may take."""
+
+
+def largest_curvature(objective: Objective, x: Vector) -> float | None:
+    """|λ|max of the Hessian at ``x``, to a few percent; None where it is not finite.
+
+    Power iteration on central differences of the gradient: a Hessian-vector product
+    might have to be compiled first, which a message is not worth.
+    """
+    direction = np.random.default_rng(0).standard_normal(x.size)
+    step = np.cbrt(np.finfo(float).eps) * (1.0 + np.linalg.norm(x))
+    started, curvature = time.perf_counter(), 0.0
+    for _ in range(50):
+        direction /= np.linalg.norm(direction)
+        ahead = np.array(objective.value_and_grad(x + step * direction)[1])
+        behind = np.array(objective.value_and_grad(x - step * direction)[1])
+        direction = (ahead - behind) / (2.0 * step)
+        previous, curvature = curvature, float(np.linalg.norm(direction))
+        if not math.isfinite(curvature) or curvature == 0.0:
+            return None
+        if abs(curvature - previous) <= 1e-3 * curvature:
+            break
+        if time.perf_counter() - started > _SECONDS:
+            break
+    return curvature
+
+
+def rounded(value: float, how: Literal["down", "near"] = "near") -> str:
+    """A value to propose: one significant digit."""
+    if how == "down":
+        power = 10.0 ** math.floor(math.log10(value))
+        value = math.floor(value / power * (1.0 + 1e-9)) * power
+    return f"{value:.1g}"
+
+
+def percent(share: float) -> str:
+    return f"{100.0 * share:.2g} %"
+
+
+# --------------------------------------------------------------------------- messages
+
+
+def bad_start(objective: Objective, x: Vector, loss: float, gradient: Vector) -> str:
+    place = f"at the initial parameters ({describe_parameters(objective, x)})"
+    remedy = "change init so that the loss and its gradient are finite there"
+    if not math.isfinite(loss):
+        return f"the loss is {loss:g} {place}: {remedy}, or look for {loss:g} in the data"
+    broken = [
+        f"{name!r}"
+        for name, part in objective.unpack(gradient).items()
+        if not np.all(np.isfinite(part))
+    ]
+    return f"the gradient for {', '.join(broken)} is not finite {place}: {remedy}"
+
+
+def diverged(
+    objective: Objective,
+    rule: Rule,
+    options: np.ndarray,
+    *,
+    step: int,
+    start: float,
+    loss: float,
+    lr: float,
+    best: Vector,
+) -> str:
+    """``step`` is the one that failed, ``start`` the loss at step 0."""
+    if math.isfinite(loss):
+        what = f"loss grew from {start:.4g} to {loss:.3g}"
+    else:
+        what = f"loss became {loss:g} (it was {start:.4g} at the start)"
+    return (
+        f"diverged at step {step}: {what}; {_smaller_lr(objective, rule, options, lr, best)}"
+        "; the best parameters seen are returned"
+    )
+
+
+def _smaller_lr(
+    objective: Objective, rule: Rule, options: np.ndarray, lr: float, best: Vector
+) -> str:
+    curvature = largest_curvature(objective, best) if rule.stable else None
+    if rule.stable is not None and curvature is not None:
+        factor = rule.stable(options)
+        if lr > factor / curvature:
+            return (
+                f"lr={lr:g} is above {factor:.2g}/L≈{factor / curvature:.2g} for this "
+                f"loss, try lr={rounded(0.5 * factor / curvature, 'down')}"
+            )
+    return f"try lr={rounded(lr / 10)} (it was {lr:g}), bounds=..., or method='lbfgs'"
+
+
+def step_limit(
+    steps: int,
+    *,
+    slope: float,
+    tol: float,
+    lr: float,
+    history: np.ndarray | None,
+    better_lr: Callable[[], float | None],
+) -> str:
+    """``better_lr`` estimates a larger stable rate, or gives None: it is asked late."""
+    text = (
+        f"did not converge in {steps} steps: largest |gradient| component "
+        f"{slope:.2g} > tol {tol:g}"
+    )
+    fall = _recent_fall(history)
+    if fall is None:
+        return f"{text}; try steps={10 * max(steps, 10)}, or method='lbfgs'"
+    share, span = fall
+    if share < 0.0:
+        return (
+            f"{text}; the loss rose by {percent(-share)} over the last {span} steps: "
+            f"try lr={rounded(lr / 10)}, a decaying lr, or method='lbfgs'"
+        )
+    if share <= 1e-12:
+        return (
+            f"{text}; the loss no longer falls: try a smaller or decaying lr (it was "
+            f"{lr:g}), method='lbfgs', or tol={rounded(2.0 * slope)}"
+        )
+    larger = better_lr()
+    remedy = f"steps={10 * steps}" if larger is None else f"lr={rounded(larger)}"
+    return (
+        f"{text}; loss still falling by {percent(share)} per {span} steps; "
+        f"try {remedy}, or method='lbfgs'"
+    )
+
+
+def _recent_fall(history: np.ndarray | None) -> tuple[float, int] | None:
+    """Relative fall of the loss over the last tenth of the steps, and their number."""
+    if history is None or history.size < 3:
+        return None
+    span = max(1, history.size // 10)
+    before, after = float(history[-1 - span]), float(history[-1])
+    return (before - after) / max(abs(before), abs(after), 1e-300), span
+
+
+def finished(steps: int, epochs: float, start: float, loss: float) -> str:
+    return (
+        f"made {steps} steps on mini-batches ({epochs:.3g} epochs): loss over all rows "
+        f"{start:.4g} at the start, {loss:.4g} at the best check"
+    )
+
+
+def converged(step: int, slope: float, tol: float) -> str:
+    found = f"largest |gradient| component {slope:.2g} < tol {tol:g}"
+    if step == 0:
+        return f"the start is stationary already: {found}"
+    return f"converged in {step} steps: {found}"
+
+
+def stopped(step: int) -> str:
+    return f"the callback stopped the run after step {step}"
+
+
+def interrupted(step: int) -> str:
+    return f"interrupted at step {step}; the best parameters seen are returned"

@@ -1,0 +1,67 @@
+"""What an optimizer asks of a loss: the protocol of bound objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Vector = NDArray[np.float64]
+Rows = NDArray[np.int64] | slice
+
+
+class NativeEntry(Protocol):
+    """A loss with its gradient as one C function, for compiled loops.
+
+    ``function`` is the address of
+    ``double f(void *context, const double *x, double *gradient)`` and ``context``
+    the address to call it with. The call is thread-safe and never calls Python.
+    """
+
+    @property
+    def function(self) -> int: ...
+
+    @property
+    def context(self) -> int: ...
+
+
+class Objective(Protocol):
+    """A loss bound to its data, over the flat parameter vector ``x`` (P,), float64."""
+
+    @property
+    def size(self) -> int:
+        """P, the number of parameters."""
+        ...
+
+    @property
+    def native(self) -> NativeEntry | None:
+        """The C entry, or None where only Python may call (a thread pool)."""
+        ...
+
+    @property
+    def seconds_per_call(self) -> float:
+        """An estimate, which chooses between the compiled and the Python loop."""
+        ...
+
+    @property
+    def rows(self) -> int | None:
+        """The length of the leading data dimension; None where there is none."""
+        ...
+
+    def __call__(self, x: Vector, /) -> float: ...
+
+    def value_and_grad(
+        self, x: Vector, /, out: Vector | None = None
+    ) -> tuple[float, Vector]: ...
+
+    def hvp(self, x: Vector, v: Vector, /) -> Vector: ...
+
+    def pack(self, params: Mapping[str, ArrayLike], /) -> Vector: ...
+
+    def unpack(self, x: Vector, /) -> dict[str, Any]: ...
+
+    def batch(self, rows: Rows, /) -> Objective:
+        """The same loss on some rows of the data."""
+        ...

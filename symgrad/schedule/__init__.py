@@ -1,0 +1,13 @@
+"""From a graph to loop nests: legal operations, statements, fused loops, buffers.
+
+The pipeline inside this package:
+
+    legalise     rewrites what no target has (logsumexp, norm, ...) and inlines arrays
+    statements   chooses the values that get a place of their own
+    nest         fuses statements into loops, fewest passes over the rows first
+    plan         decides where every value lives: register, scratch or work memory
+"""
+
+from symgrad.schedule.plan import Plan, make_plan
+
+__all__ = ["Plan", "make_plan"]

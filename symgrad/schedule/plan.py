@@ -1,0 +1,249 @@
+"""Where every value lives and in which order everything runs.
+
+A plan is a list of *steps*. A ``Pass`` is one loop over rows: it runs in chunks, one
+lane per row, and its sums are kept per chunk and combined in a fixed order afterwards.
+A ``Serial`` step is everything between passes: scalars, small loops over parameters.
+
+Values live in registers if all their users share their loops; in *scratch* (one block
+of rows) if their users share the loop over rows; else in *work* memory of the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from symgrad import graph
+from symgrad.graph import Index, Node
+from symgrad.schedule import cost
+from symgrad.schedule.nest import Item, Loop, Nester
+from symgrad.schedule.statements import Statement, choose_statements
+
+LANE_SUMS_BYTES = 1 << 20
+"""Largest array of per-lane sums; larger ones are folded block by block."""
+
+
+@dataclass(eq=False)
+class Place:
+    """Memory of one value.
+
+    memory: "register", "scratch" (one block of rows) or "work" (the whole call).
+    axes: the indices that address it, slowest first; shape: their extents. Arrays and
+        scatters have a shape only, and ``order``: their axes from slowest to fastest.
+    lanes: one vector of rows per element. wide: float64 whatever the compute type.
+    sums: of a value summed over rows, how its partial sums are kept:
+        "register" or "lanes" (per lane, folded at the end of the chunk), or "folded"
+        (added to the chunk's partial sums at once).
+    """
+
+    statement: Statement
+    memory: str
+    axes: tuple[Index, ...] = ()
+    shape: tuple[Node, ...] = ()
+    order: tuple[int, ...] = ()
+    lanes: bool = False
+    wide: bool = False
+    sums: str | None = None
+
+
+@dataclass(eq=False)
+class Step:
+    """A part of the program between two synchronisations.
+
+    row: the index over rows of a pass; None for a serial step.
+    """
+
+    items: list[Item]
+    row: Index | None = None
+    sums: list[Place] = field(default_factory=list)
+    scratch: list[Place] = field(default_factory=list)
+    local: dict[Statement, Place] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Plan:
+    """A whole kernel: steps, places that outlive a step, outputs."""
+
+    steps: list[Step]
+    work: dict[Statement, Place]
+    of: dict[Node, Statement]
+    outputs: list[Node]
+
+    @property
+    def passes(self) -> list[Step]:
+        """The steps that loop over rows."""
+        return [step for step in self.steps if step.row is not None]
+
+
+@dataclass(eq=False)
+class _Instance:
+    """One occurrence of a statement in the loop nests."""
+
+    statement: Statement
+    path: tuple[Loop, ...]
+    step: int
+
+
+def make_plan(
+    outputs: Sequence[Node], hints: Mapping[str, int], lanes: int = 8
+) -> Plan:
+    """Schedule the closed nodes ``outputs``.
+
+    hints: the run-time lengths at hand; they steer decisions, not correctness.
+    lanes: rows per vector, for the size of per-lane sums.
+    """
+    statements = choose_statements(outputs, hints)
+    items = Nester(statements, hints).build()
+    steps = _steps(items)
+    plan = Plan(steps, {}, statements.of, list(outputs))
+    _Placer(plan, hints, lanes).run()
+    return plan
+
+
+def _steps(items: list[Item]) -> list[Step]:
+    steps: list[Step] = []
+    for item in items:
+        if isinstance(item, Loop) and cost.is_dynamic(item.index):
+            steps.append(Step([item], item.index))
+        elif steps and steps[-1].row is None:
+            steps[-1].items.append(item)
+        else:
+            steps.append(Step([item]))
+    return steps
+
+
+class _Placer:
+    def __init__(self, plan: Plan, hints: Mapping[str, int], lanes: int) -> None:
+        self.plan, self.hints, self.lanes = plan, hints, lanes
+        self.instances: dict[Statement, list[_Instance]] = {}
+        self.readers: dict[_Instance, list[_Instance]] = {}
+
+    def run(self) -> None:
+        """Give every instance of every statement its place."""
+        for number, step in enumerate(self.plan.steps):
+            self._collect(step.items, (), number)
+        for instances in list(self.instances.values()):
+            for instance in instances:
+                self._link(instance)
+        for instances in self.instances.values():
+            for instance in instances:
+                self._place(instance)
+
+    def _collect(
+        self, items: Sequence[Item], path: tuple[Loop, ...], step: int
+    ) -> None:
+        for item in items:
+            if isinstance(item, Loop):
+                self._collect(item.items, (*path, item), step)
+            else:
+                found = self.instances.setdefault(item, [])
+                found.append(_Instance(item, path, step))
+
+    def _link(self, user: _Instance) -> None:
+        """Note which instance of each needed value ``user`` reads."""
+        for other in user.statement.pointwise:
+            self.readers.setdefault(self._serving(other, user), []).append(user)
+
+    def _serving(self, s: Statement, user: _Instance) -> _Instance:
+        """The instance in the same step if there is one, else the first."""
+        same = [i for i in self.instances[s] if i.step == user.step]
+        return same[0] if same else self.instances[s][0]
+
+    def _place(self, instance: _Instance) -> None:
+        s, step = instance.statement, self.plan.steps[instance.step]
+        if s.kind == "output":
+            return
+        readers = self.readers.get(instance, [])
+        if s.kind in ("array", "scatter"):
+            self._place_whole(instance, step)
+        elif step.row is not None and step.row in s.bound:
+            self._place_row_sum(s, step)
+        else:
+            self._place_value(instance, readers, step)
+
+    def _place_whole(self, instance: _Instance, step: Step) -> None:
+        """Arrays and scatters are complete arrays in work memory."""
+        s = instance.statement
+        node = s.node
+        assert isinstance(node, (graph.Array, graph.Scatter))
+        axes = tuple(range(len(node.shape)))
+        if s.kind == "array":  # rows fastest: vectors of rows are stored as they are
+            order = tuple(sorted(axes, key=lambda k: s.targets[k] is step.row))
+            place = Place(s, "work", shape=node.shape, order=order)
+        else:
+            place = Place(s, "work", shape=node.shape, order=axes, wide=True)
+            if step.row is not None and step.row in s.bound:
+                uniform = not any(step.row in t.free for t in s.targets)
+                small = self._lane_bytes(node.shape) <= LANE_SUMS_BYTES
+                place.sums = "lanes" if uniform and small else "folded"
+                step.sums.append(place)
+        self.plan.work[s] = place
+
+    def _place_row_sum(self, s: Statement, step: Step) -> None:
+        """A value summed over the rows: partial sums per chunk, then one total."""
+        shape = tuple(i.extent for i in s.domain)
+        place = Place(s, "work", s.domain, shape, wide=True)
+        if not s.domain:
+            place.sums = "register"
+        else:
+            small = self._lane_bytes(shape) <= LANE_SUMS_BYTES
+            place.sums = "lanes" if small else "folded"
+        step.sums.append(place)
+        self.plan.work[s] = place
+
+    def _place_value(
+        self, instance: _Instance, readers: list[_Instance], step: Step
+    ) -> None:
+        s, path = instance.statement, instance.path
+        depth = min(
+            (_common(path, r.path) if r.step == instance.step else 0 for r in readers),
+            default=len(path),
+        )
+        first = self._first_bound(instance)
+        inner = [
+            loop.index
+            for position, loop in enumerate(path)
+            if loop.index in s.domain and (position >= depth or position > first)
+        ]
+        outside = any(r.step != instance.step for r in readers)
+        if step.row is None:
+            memory = "work" if inner or outside else "register"
+            place = Place(s, memory, tuple(inner), wide=s.kind == "reduce")
+        elif outside:
+            assert step.row in s.domain, s
+            rest = tuple(i for i in s.domain if i is not step.row)
+            place = Place(s, "work", (*rest, step.row))
+        elif inner:
+            place = Place(s, "scratch", tuple(inner), lanes=True)
+            step.scratch.append(place)
+        else:
+            place = Place(s, "register")
+        place.shape = tuple(i.extent for i in place.axes)
+        if place.memory == "work":
+            self.plan.work[s] = place
+        else:
+            step.local[s] = place
+
+    def _first_bound(self, instance: _Instance) -> int:
+        """Position of the outermost loop that the statement sums over."""
+        bound = instance.statement.bound
+        for position, loop in enumerate(instance.path):
+            if loop.index in bound:
+                return position
+        return len(instance.path)
+
+    def _lane_bytes(self, shape: Sequence[Node]) -> int:
+        total = 8 * self.lanes
+        for extent in shape:
+            total *= max(1, cost.length(extent, self.hints))
+        return total
+
+
+def _common(a: tuple[Loop, ...], b: tuple[Loop, ...]) -> int:
+    """How many loops two paths share."""
+    count = 0
+    for x, y in zip(a, b, strict=False):
+        if x is not y:
+            break
+        count += 1
+    return count
