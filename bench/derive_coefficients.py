@@ -3,13 +3,11 @@
     python bench/derive_coefficients.py            report the errors, write nothing
     python bench/derive_coefficients.py --write    write the module
 
-Every table is the polynomial of the given length that interpolates a smooth function at
-the Chebyshev nodes of an interval, in 60-digit arithmetic, rounded to the element type.
-That is within a small factor of the best polynomial (Trefethen, Approximation Theory and
-Approximation Practice, 2nd ed., chapter 16), and a factor of 2 is a tenth of a
-coefficient here. Each function is the *correction* behind exact leading terms, so its
-relative error counts for little in the result; "bits" is -log2 of the largest error the
-polynomial puts into the result, relative to the result.
+Every table is the polynomial of the given length with the least weighted squares at many
+Chebyshev nodes of an interval, in 60-digit arithmetic, rounded to the element type: within
+a factor of 2 of the best polynomial (Trefethen, Approximation Theory and Approximation
+Practice, 2nd ed., chapter 16), which is a tenth of a coefficient here. Weights turn errors
+of the polynomial into relative errors of the function. "bits" is -log2 of the largest one.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ mp.dps = 60
 
 Function = Callable[[mpf], mpf]
 TARGET = Path(__file__).parent.parent / "symgrad/codegen/math_coefficients.py"
+REFITTED = 4  # so many coefficients are rounded before the others are fitted
 HALF_LN2 = mp.log(2) / 2
 QUARTER_PI = mp.pi / 4
 
@@ -99,26 +98,37 @@ def cos_tail(z: mpf) -> mpf:
     return series(direct, taylor(mp.cos, 6, 4, 2))(z)
 
 
+def odd_fit(
+    name: str, function: Function, limit: mpf, double: int, float: int
+) -> Fit:
+    """f(x) = x + x*z*p(z), z = x**2 <= limit."""
+    text = f"{function.__name__}(x) = x + x*z*p(z), z = x**2 <= {mp.nstr(limit, 5)}"
+    weight = odd_weight(function)
+    return Fit(name, text, odd(function), mpf(0), limit, double, float, weight)
+
+
+EXP_LIMIT = HALF_LN2 * mpf("1.002")
+SINE_LIMIT = (QUARTER_PI * mpf("1.02")) ** 2
 FITS = [
     Fit(
         "EXP",
         "exp(r) = 1 + r + r**2 * p(r), |r| <= ln(2)/2",
         exp_tail,
-        -HALF_LN2 * mpf("1.002"),
-        HALF_LN2 * mpf("1.002"),
-        10,
-        5,
-        lambda r: r**2 / mp.exp(r),
+        -EXP_LIMIT,
+        EXP_LIMIT,
+        double=10,
+        float=5,
+        weight=lambda r: r**2 / mp.exp(r),
     ),
     Fit(
         "EXP2",
         "2**r = 1 + r * p(r), |r| <= 1/2",
         exp2_tail,
-        mpf(-1) / 2,
+        -mpf(1) / 2,
         mpf(1) / 2,
-        12,
-        7,
-        lambda r: r / mpf(2) ** r,
+        double=12,
+        float=7,
+        weight=lambda r: r / mpf(2) ** r,
     ),
     Fit(
         "LOG",
@@ -126,97 +136,39 @@ FITS = [
         log_tail,
         mpf(0),
         mpf("0.04001"),
-        8,
-        4,
-        odd_weight(mp.atanh),
-    ),
-    Fit(
-        "SIN",
-        "sin(r) = r + r*z*p(z), z = r**2, |r| <= pi/4",
-        odd(mp.sin),
-        mpf(0),
-        (QUARTER_PI * mpf("1.02")) ** 2,
-        6,
-        4,
-        odd_weight(mp.sin),
+        double=8,
+        float=4,
+        weight=odd_weight(mp.atanh),
     ),
     Fit(
         "COS",
         "cos(r) = 1 - z/2 + z**2 * p(z), z = r**2, |r| <= pi/4",
         cos_tail,
         mpf(0),
-        (QUARTER_PI * mpf("1.02")) ** 2,
-        6,
-        4,
-        lambda z: z**2 / mp.cos(mp.sqrt(z)),
+        SINE_LIMIT,
+        double=6,
+        float=4,
+        weight=lambda z: z**2 / mp.cos(mp.sqrt(z)),
     ),
+    odd_fit("SIN", mp.sin, SINE_LIMIT, 6, 4),
+    odd_fit("SIN_TO_HALF_PI", mp.sin, (mp.pi / 2 * mpf("1.005")) ** 2, 10, 6),
+    odd_fit("ATAN", mp.atan, mpf(1) / 4, 13, 6),
+    odd_fit("ASIN", mp.asin, mpf(1) / 4, 13, 6),
+    odd_fit("SINH", mp.sinh, mpf(1), 8, 4),
+    odd_fit("TANH", mp.tanh, mpf(25) / 64, 12, 6),
+    odd_fit("ASINH", mp.asinh, mpf(1), 20, 9),
     Fit(
-        "ATAN",
-        "atan(t) = t + t*z*p(z), z = t**2 <= 1/4",
-        odd(mp.atan),
-        mpf(0),
-        mpf(1) / 4,
-        13,
-        6,
-        odd_weight(mp.atan),
+        "INVERSE_CBRT",
+        "m**(-1/3) = p(m), 3/4 <= m <= 3/2, a first guess",
+        lambda m: 1 / mp.cbrt(m),
+        mpf(3) / 4,
+        mpf(3) / 2,
+        double=5,
+        float=3,
+        weight=mp.cbrt,
     ),
-    Fit(
-        "ASIN",
-        "asin(t) = t + t*z*p(z), z = t**2 <= 1/4",
-        odd(mp.asin),
-        mpf(0),
-        mpf(1) / 4,
-        13,
-        6,
-        odd_weight(mp.asin),
-    ),
-    Fit(
-        "SINH",
-        "sinh(x) = x + x*z*p(z), z = x**2 <= 1",
-        odd(mp.sinh),
-        mpf(0),
-        mpf(1),
-        8,
-        4,
-        odd_weight(mp.sinh),
-    ),
-    Fit(
-        "ASINH",
-        "asinh(x) = x + x*z*p(z), z = x**2 <= 1",
-        odd(mp.asinh),
-        mpf(0),
-        mpf(1),
-        20,
-        9,
-        odd_weight(mp.asinh),
-    ),
-    Fit(
-        "ATANH",
-        "atanh(x) = x + x*z*p(z), z = x**2 <= 1/4",
-        odd(mp.atanh),
-        mpf(0),
-        mpf(1) / 4,
-        14,
-        6,
-        odd_weight(mp.atanh),
-    ),
+    odd_fit("ATANH", mp.atanh, mpf(1) / 4, 14, 6),
 ]
-
-
-def interpolate(fit: Fit, count: int) -> list[mpf]:
-    """Monomial coefficients of the interpolant at ``count`` Chebyshev nodes."""
-    middle, radius = (fit.low + fit.high) / 2, (fit.high - fit.low) / 2
-    nodes = [
-        middle + radius * mp.cos(mp.pi * (2 * k + 1) / (2 * count))
-        for k in range(count)
-    ]
-    powers = mp.matrix(count, count)
-    values = mp.matrix(count, 1)
-    for i, x in enumerate(nodes):
-        values[i] = fit.function(x)
-        for j in range(count):
-            powers[i, j] = x**j
-    return list(mp.lu_solve(powers, values))
 
 
 def rounded(value: mpf, type: str) -> float:
@@ -237,8 +189,31 @@ def bits(fit: Fit, coefficients: list[float], points: int = 400) -> float:
 
 
 def table(fit: Fit, type: str) -> list[float]:
+    """Rounded coefficients. The first ones are rounded one by one and the others fitted
+    anew, so that they make up for the rounding."""
     count = fit.double if type == "double" else fit.float
-    return [rounded(c, type) for c in interpolate(fit, count)]
+    found: list[float] = []
+    while len(found) < min(count, REFITTED):
+        found.append(rounded(least_squares(fit, count, found)[0], type))
+    rest = least_squares(fit, count, found)
+    return found + [rounded(c, type) for c in rest]
+
+
+def least_squares(fit: Fit, count: int, known: list[float]) -> list[mpf]:
+    """The coefficients after the ``known`` ones, by the weighted error at 6 Chebyshev
+    nodes for each of the ``count`` coefficients."""
+    points, missing = 6 * count, count - len(known)
+    middle, radius = (fit.low + fit.high) / 2, (fit.high - fit.low) / 2
+    rows, values = mp.matrix(points, missing), mp.matrix(points, 1)
+    head = [mpf(c) for c in reversed(known)]
+    for i in range(points):
+        x = middle + radius * mp.cos(mp.pi * (2 * i + 1) / (2 * points))
+        weight = fit.weight(x)
+        offset = mp.polyval(head, x) if head else mpf(0)
+        values[i] = weight * (fit.function(x) - offset)
+        for j in range(missing):
+            rows[i, j] = weight * x ** (j + len(known))
+    return list(mp.lu_solve(rows, values))
 
 
 def in_parts(value: mpf, type: str, parts: int) -> list[float]:
@@ -263,6 +238,9 @@ CONSTANTS = {
     "INVERSE_LN10": (1 / mp.log(10), 2),
     "LOG10_2": (mp.log(2) / mp.log(10), 2),
     "HALF_PI": (mp.pi / 2, 3),
+    "QUARTER_PI": (mp.pi / 4, 2),
+    "TWO_OVER_PI": (2 / mp.pi, 1),
+    "INVERSE_PI": (1 / mp.pi, 1),
     "TWO_THIRDS": (mpf(2) / 3, 2),
 }
 

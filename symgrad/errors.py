@@ -137,6 +137,10 @@ class BroadcastWarning(SymgradWarning):
     """Shapes broadcast in a way that is almost always a mistake: (n, 1) with (n,)."""
 
 
+class DataWarning(SymgradWarning):
+    """Data hold NaN or infinity."""
+
+
 class DivergenceWarning(SymgradWarning):
     """A descent diverged; the best parameters were kept."""
 

@@ -449,6 +449,8 @@ def rebuild(node: Node, children: tuple[Node, ...]) -> Node:
     if children == node.children:
         return node
     if isinstance(node, Call):
+        if node.type == INT and node.op in ("add", "sub", "mul"):
+            return fold_int(node.op, *children)
         return call(node.op, *children, type=node.type)
     if isinstance(node, Load):
         return load(cast(ArrayLike, children[0]), children[1:])

@@ -4,6 +4,7 @@ The checkers below take a row, so that a planted mistake can show that they work
 """
 
 import dataclasses
+import operator
 import zlib
 from collections.abc import Iterator
 
@@ -57,27 +58,28 @@ def exact_value(row: Op, args):
         return row.exact(*map(exact_number, args))
 
 
-def ulps(got: float, want) -> float:
+def ulps(got: float, want, scale: float = 0.0) -> float:
     """The distance in units of the last place; 0 or inf where ``want`` is special."""
     rounded = float(want)
     if not np.isfinite(rounded) or rounded == 0 or not np.isfinite(got):
         return 0.0 if np.array_equal(got, rounded, equal_nan=True) else np.inf
     with mpmath.workdps(DIGITS):
-        return float(abs(mpmath.mpf(float(got)) - want) / np.spacing(abs(rounded)))
+        unit = np.spacing(max(abs(rounded), scale))
+        return float(abs(mpmath.mpf(float(got)) - want) / unit)
 
 
-def same(got: float, want: float, allowed: float) -> bool:
+def same(got: float, want: float, allowed: float, scale: float = 0.0) -> bool:
     """Equal to the sign of zero; finite numbers within ``allowed`` ulps."""
     if want == 0:
         return got == 0 and np.signbit(got) == np.signbit(np.float64(want))
-    return ulps(float(got), mpmath.mpf(float(want))) <= allowed
+    return ulps(float(got), mpmath.mpf(float(want)), scale) <= allowed
 
 
 def check_numeric(row: Op) -> None:
     columns = samples(row, 80)
     got = row.numeric(*columns)
     for args, value in zip(zip(*columns, strict=True), got, strict=True):
-        error = ulps(value, exact_value(row, args))
+        error = ulps(value, exact_value(row, args), row.scale)
         assert error <= row.ulp, f"{row.name}{args} = {value}: {error} ulp"
 
 
@@ -127,7 +129,7 @@ def check_expand(row: Op) -> None:
             want = row.numeric(*columns)
         for i, value in enumerate(got):
             args = [c[i] for c in columns]
-            good = same(value, want[i], row.expand_ulp)
+            good = same(value, want[i], row.expand_ulp, row.scale)
             assert good, f"{row.name}{args}: expansion {value}, numeric {want[i]}"
 
 
@@ -248,6 +250,25 @@ def test_sympy_function_means_the_same(name):
             assert bool(result) == value
         else:
             assert float(result.evalf(20)) == pytest.approx(float(value), rel=1e-12)
+
+
+TORCH_NAMES = {"relu": "nn.functional.relu", "pow": "pow", "clip": "clamp"}
+NOT_IN_TORCH = {"cbrt"}
+
+
+@pytest.mark.parametrize("name", [n for n in OPS if OPS[n].kinks])
+def test_corners_are_those_of_torch_where_finite(name):
+    torch = pytest.importorskip("torch")
+    if name in NOT_IN_TORCH:
+        return
+    function = operator.attrgetter(TORCH_NAMES.get(name, name))(torch)
+    for args, ours in OPS[name].kinks:
+        leaves = [
+            torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in args
+        ]
+        theirs = torch.autograd.grad(function(*leaves), leaves)
+        for mine, other in zip(ours, (float(t) for t in theirs), strict=True):
+            assert mine == other or not np.isfinite(other), f"{name}{args}: {other}"
 
 
 # --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""exp, exp2, expm1 and what is made of them: sinh, cosh, tanh, sigmoid.
+"""exp, exp2, expm1 and sigmoid.
 
 exp: x = k*ln2 + r by two parts of ln2 (Cody and Waite, Software Manual for the Elementary
 Functions, 1980), a polynomial for exp(r), and one scaling by 2**k (Muller et al., Handbook
@@ -10,15 +10,13 @@ functions where plain exp's 1 ULP would grow.
 from __future__ import annotations
 
 from symgrad.codegen import math_coefficients as table
-from symgrad.codegen.math_lanes import Lanes, fast_two_sum, fma, polynomial
+from symgrad.codegen.math_lanes import Lanes, divide, fast_two_sum, fma, polynomial
 from symgrad.codegen.math_scale import Rounded, power_of_two, scale
 
 # Beyond these exp is infinity and 0 (float32: their own), with room to spare.
-_EXP_RANGE = {"double": (-746.0, 710.0), "float": (-104.0, 89.0)}
+EXP_RANGE = {"double": (-746.0, 710.0), "float": (-104.0, 89.0)}
 _EXP2_RANGE = {"double": (-1076.0, 1025.0), "float": (-151.0, 129.0)}
 _EXPM1_RANGE = {"double": (-40.0, 710.0), "float": (-20.0, 89.0)}
-# tanh is 1 and expm1(2x)/2 still far from overflow beyond this.
-_TANH_LIMIT = {"double": 44.0, "float": 20.0}
 
 
 class Exp:
@@ -57,14 +55,14 @@ def exp_reduced(x: Lanes) -> tuple[Lanes, Rounded]:
 
 def exp(x: Lanes) -> Lanes:
     """Overflow to infinity, gradual underflow to 0."""
-    low, high = _EXP_RANGE[x.value.type]
+    low, high = EXP_RANGE[x.value.type]
     mantissa, power = exp_reduced(x.at_most(high).at_least(low))
     return scale(mantissa, power)
 
 
 def exp_of_negative(x: Lanes) -> Lanes:
     """exp(x) for x <= 0, to about 0.6 ULP."""
-    parts = Exp(x.at_least(_EXP_RANGE[x.value.type][0]))
+    parts = Exp(x.at_least(EXP_RANGE[x.value.type][0]))
     return scale(parts.mantissa(), parts.power)
 
 
@@ -96,43 +94,13 @@ def _expm1_sum(parts: Exp, factor: Lanes, offset: Lanes) -> Lanes:
     return total + fma(factor, parts.tail, error)
 
 
-def tanh(x: Lanes) -> Lanes:
-    """E/(E+2) with E = expm1(2|x|), which is exact for subnormals as it stands."""
-    doubled = abs(x) * 2.0
-    parts = Exp(doubled.at_most(_TANH_LIMIT[x.value.type]))
-    factor = power_of_two(parts.power)
-    e = _expm1_sum(parts, factor, factor - 1.0)
-    return (e / (e + 2.0)).copysign(x)
-
-
 def sigmoid(x: Lanes) -> Lanes:
     """1/(1+exp(-x)), by exp of -|x|, so that small results keep their accuracy."""
-    e = exp_of_negative(-abs(x))
-    return (x < 0.0).choose(e, x.const(1.0)) / (e + 1.0)
+    return sigmoid_from(x, exp_of_negative(-abs(x)))
 
 
 def sigmoid_from(x: Lanes, e: Lanes) -> Lanes:
     """sigmoid(x) where e = exp(-|x|) is known."""
-    return (x < 0.0).choose(e, x.const(1.0)) / (e + 1.0)
-
-
-def _half_exp(x: Lanes) -> Lanes:
-    """exp(x)/2 for x >= 0, which is finite a little beyond exp's own limit."""
-    type = x.value.type
-    parts = Exp(x.at_most(_EXP_RANGE[type][1] + 2.0))
-    return scale(parts.mantissa() * 0.5, parts.power)
-
-
-def cosh(x: Lanes) -> Lanes:
-    """h + 1/(4h), h = exp(|x|)/2."""
-    h = _half_exp(abs(x))
-    return h + 0.25 / h
-
-
-def sinh(x: Lanes) -> Lanes:
-    """h - 1/(4h), h = exp(|x|)/2; a polynomial for |x| < 1, where that cancels."""
-    a = abs(x)
-    h = _half_exp(a)
-    z = a * a
-    small = fma(a * z, polynomial(z, table.SINH[x.value.type]), a)
-    return (a < 1.0).choose(small, h - 0.25 / h).copysign(x)
+    above = (x < 0.0).choose(e, x.const(1.0))
+    below, error = fast_two_sum(x.const(1.0), e)
+    return divide(above, below, error)

@@ -98,11 +98,17 @@ def _shrink(error: Lanes, parts: Parts) -> Lanes:
     return error.differs(0.0).choose(small, 0.0)
 
 
-def log_of_sum(total: Lanes, error: Lanes) -> Lanes:
-    """log(total + error), where error is the rounding error of a sum that gave total."""
+def log_of_sum(total: Lanes, error: Lanes, doubled: Lanes | None = None) -> Lanes:
+    """log(total + error), where error is the rounding error of a sum that gave total.
+
+    In the lanes of the mask ``doubled`` log(2*total), which 2*total might overflow.
+    """
     parts = take_apart(total, subnormals=False)
     f = (parts.mantissa - 1.0) + _shrink(error, parts)
-    return _special(total, _log_sum(f, parts.negated), parts)
+    negated = parts.negated
+    if doubled is not None:
+        negated = doubled.choose(negated - 1.0, negated)
+    return _special(total, _log_sum(f, negated), parts)
 
 
 def log1p(x: Lanes) -> Lanes:

@@ -27,7 +27,8 @@ NAMES = ("%context", "%params", "%outs", "%work")
 class ModuleWriter:
     """Writes all functions of one kernel.
 
-    lanes: rows per vector in passes. attributes: LLVM function attributes.
+    lanes: rows per vector in passes. attributes: LLVM function attributes. flat: also
+    the entry on flat vectors; the outputs are a loss and the gradients, in order.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class ModuleWriter:
         features: frozenset[str],
         lanes: int,
         attributes: str = "",
+        flat: bool = False,
     ) -> None:
         self.plan, self.layout, self.features = plan, layout, features
-        self.lanes, self.attributes = lanes, attributes
+        self.lanes, self.attributes, self.flat = lanes, attributes, flat
         self.module = Module()
 
     def text(self) -> str:
@@ -54,7 +56,8 @@ class ModuleWriter:
         if self.layout.single:
             self._narrow()
         self._run()
-        self._objective()
+        if self.flat:
+            self._objective()
         return self.module.text()
 
     def _writer(self, step: Step, lanes: int = 1) -> StepWriter:

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from symgrad.codegen import math_exp, math_log
+from symgrad.codegen import (
+    math_exp,
+    math_hyperbolic,
+    math_log,
+    math_roots,
+    math_trig,
+)
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.math_lanes import Lanes
 
@@ -17,9 +23,6 @@ _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "exp": math_exp.exp,
     "exp2": math_exp.exp2,
     "expm1": math_exp.expm1,
-    "sinh": math_exp.sinh,
-    "cosh": math_exp.cosh,
-    "tanh": math_exp.tanh,
     "sigmoid": math_exp.sigmoid,
     "log": math_log.log,
     "log2": math_log.log2,
@@ -27,6 +30,21 @@ _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "log1p": math_log.log1p,
     "softplus": math_log.softplus,
     "logaddexp": math_log.logaddexp,
+    "sinh": math_hyperbolic.sinh,
+    "cosh": math_hyperbolic.cosh,
+    "tanh": math_hyperbolic.tanh,
+    "asinh": math_hyperbolic.asinh,
+    "acosh": math_hyperbolic.acosh,
+    "atanh": math_hyperbolic.atanh,
+    "sin": math_trig.sin,
+    "cos": math_trig.cos,
+    "tan": math_trig.tan,
+    "asin": math_trig.asin,
+    "acos": math_trig.acos,
+    "atan": math_trig.atan,
+    "atan2": math_trig.atan2,
+    "cbrt": math_roots.cbrt,
+    "hypot": math_roots.hypot,
 }
 
 SUPPORTED = frozenset(_FUNCTIONS)

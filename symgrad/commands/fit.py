@@ -76,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
     """Fit, print, draw and save; returns the exit code, see ``EXIT_CODES``."""
     if options.plot is not None:
         plot.check_available(options.plot)
+    if options.save is not None and not options.save.parent.is_dir():
+        raise OptionError(f"cannot write {str(options.save)!r}: no such directory")
     fitted = fit(options)
     print(report(fitted, options))
     if options.verbose:
@@ -91,8 +93,6 @@ def run(options: argparse.Namespace) -> int:
 
 def fit(options: argparse.Namespace) -> Fitted:
     """Read the data and minimise."""
-    from symgrad.api import minimize
-
     question = asked.read(options.expression)
     start = datafile.parse_assignments(options.init, "--init")
     if question.response in start:  # a parameter was not observed
@@ -100,6 +100,8 @@ def fit(options: argparse.Namespace) -> Fitted:
     columns = read_data(question, start, options)
     names = asked.names_in(question.loss)
     used = {name: a for name, a in columns.arrays.items() if name in names}
+    from symgrad.api import minimize  # heavy: after all that can be wrong is checked
+
     begin = time.perf_counter()
     result = minimize(question.loss, init=start, data=used, **chosen(options))
     return Fitted(question, start, columns, result, time.perf_counter() - begin)

@@ -291,7 +291,6 @@ declare(
         n.where(n.equal(a, b), 0.5, n.sigmoid(b - a)),
     ),
     expand=_expand_logaddexp,
-    expand_ulp=8.0,
     cost=30,
     sympy=None,
     sample=(ANY, ANY),
@@ -312,5 +311,6 @@ declare(
         ((INF, 0.0), (1.0, 0.0)),
     ),
     cite=f"NumPy reference, logaddexp; {TORCH} (logaddexp)",
-    ulp=8.0,
+    ulp=2.0,
+    scale=1.0,
 )

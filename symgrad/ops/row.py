@@ -29,7 +29,6 @@ ONE = graph.const(1.0)
 ANY = (-20.0, 20.0)
 IEEE = "IEEE 754-2019"
 ANNEX_F = "ISO C17, annex F.10"
-NUMPY = "NumPy reference"
 TORCH = "PyTorch, tools/autograd/derivatives.yaml"
 
 
@@ -90,6 +89,8 @@ class Op:
       native form; within ``expand_ulp`` of ``numeric`` and equal to it at the edges.
     - ``integer(*args)``: the node for arguments that are all integers; without it they
       are converted to floating point.
+    - ``scale``: errors are counted in ulps of the result or of this, whichever is
+      larger: a sum of terms that cancel has no better answer.
     - ``kinks``: pairs ``(arguments, partials)`` that pin ``corner`` down.
     """
 
@@ -110,6 +111,7 @@ class Op:
     expand: Callable[..., Node] | None = None
     expand_ulp: float = 4.0
     integer: Callable[..., Node] | None = None
+    scale: float = 0.0
     kinks: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
 
 

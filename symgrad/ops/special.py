@@ -29,13 +29,20 @@ declare(
     domain="all reals",
     corner="none",
     cite=f"{ANNEX_F}; {DLMF} 7.2.1",
-    ulp=2.0,
+    ulp=3.0,
 )
+
+
+def _erfc(x: Any) -> Any:
+    """The C library's: SciPy's is 30 ulp off in the tail."""
+    return np.vectorize(math.erfc, otypes=[np.float64])(x)
+
+
 declare(
     "erfc",
     arity=1,
     types="float",
-    numeric=special.erfc,
+    numeric=_erfc,
     exact=oracle.erfc,
     partials=lambda out, x: (-TWO_OVER_ROOT_PI * n.exp(-(x * x)),),
     cost=35,
@@ -45,7 +52,7 @@ declare(
     domain="all reals; 1 - erf(x) without cancellation",
     corner="none",
     cite=f"{ANNEX_F}; {DLMF} 7.2.2",
-    ulp=8.0,
+    ulp=4.0,
 )
 declare(
     "lgamma",
@@ -62,6 +69,7 @@ declare(
     corner="at a pole: that of digamma",
     cite=f"{ANNEX_F}; {DLMF} 5.2.1",
     ulp=8.0,
+    scale=1.0,
 )
 
 
@@ -83,18 +91,16 @@ declare(
     domain="all reals; nan at -1, -2, ...; -inf at 0 from the right",
     corner="none",
     cite=f"{DLMF} 5.2.2",
-    ulp=8.0,
+    ulp=4.0,
 )
 
 
 def _polygamma(order: Any, x: Any) -> Any:
     """psi^(n)(x). SciPy has x > 0; for n = 1 the rest is reflected (DLMF 5.15.6)."""
     x = np.asarray(x, np.float64)
-    beyond = math.pi / np.sin(math.pi * x)
-    reflected = np.where(x == np.floor(x), INF, beyond**2) - special.polygamma(1, 1 - x)
-    return np.where(
-        (x < 0) & np.equal(order, 1), reflected, special.polygamma(order, x)
-    )
+    both_sides = np.where(x == np.floor(x), INF, (math.pi / np.sin(math.pi * x)) ** 2)
+    below = both_sides - special.polygamma(1, 1.0 - x)
+    return np.where((x < 0) & np.equal(order, 1), below, special.polygamma(order, x))
 
 
 def _polygamma_partials(out: Node, order: Node, x: Node) -> Partials:

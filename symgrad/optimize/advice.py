@@ -60,7 +60,9 @@ def bad_start(objective: Objective, x: Vector, loss: float, gradient: Vector) ->
     place = f"at the initial parameters ({describe_parameters(objective, x)})"
     remedy = "change init so that the loss and its gradient are finite there"
     if not math.isfinite(loss):
-        return f"the loss is {loss:g} {place}: {remedy}, or look for {loss:g} in the data"
+        return (
+            f"the loss is {loss:g} {place}: {remedy}, or look for {loss:g} in the data"
+        )
     broken = [
         f"{name!r}"
         for name, part in objective.unpack(gradient).items()
@@ -85,10 +87,8 @@ def diverged(
         what = f"loss grew from {start:.4g} to {loss:.3g}"
     else:
         what = f"loss became {loss:g} (it was {start:.4g} at the start)"
-    return (
-        f"diverged at step {step}: {what}; {_smaller_lr(objective, rule, options, lr, best)}"
-        "; the best parameters seen are returned"
-    )
+    remedy = _smaller_lr(objective, rule, options, lr, best)
+    return f"diverged at step {step}: {what}; {remedy}; the best parameters are kept"
 
 
 def _smaller_lr(
@@ -123,20 +123,21 @@ def step_limit(
     if fall is None:
         return f"{text}; try steps={10 * max(steps, 10)}, or method='lbfgs'"
     share, span = fall
+    lately = f"in the last {span} steps" if span > 1 else "in the last step"
     if share < 0.0:
         return (
-            f"{text}; the loss rose by {percent(-share)} over the last {span} steps: "
+            f"{text}; the loss rose by {percent(-share)} {lately}: "
             f"try lr={rounded(lr / 10)}, a decaying lr, or method='lbfgs'"
         )
-    if share <= 1e-12:
+    if share <= 1e-8:
         return (
             f"{text}; the loss no longer falls: try a smaller or decaying lr (it was "
-            f"{lr:g}), method='lbfgs', or tol={rounded(2.0 * slope)}"
+            f"{lr:g}), method='lbfgs', or a larger tol"
         )
     larger = better_lr()
     remedy = f"steps={10 * steps}" if larger is None else f"lr={rounded(larger)}"
     return (
-        f"{text}; loss still falling by {percent(share)} per {span} steps; "
+        f"{text}; loss still falling by {percent(share)} {lately}; "
         f"try {remedy}, or method='lbfgs'"
     )
 

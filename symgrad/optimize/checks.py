@@ -67,6 +67,10 @@ def tolerance(value: Any) -> float:
     return float(value)
 
 
+def seed(value: Any) -> int | None:
+    return None if value is None else count("seed", value, 0)
+
+
 def _is_number(value: Any) -> bool:
     kinds = (int, float, np.integer, np.floating)
     return isinstance(value, kinds) and not isinstance(value, bool)
@@ -97,9 +101,11 @@ def learning_rates(lr: Any, default: float) -> Rates:
 def _scheduled(lr: Callable[[Any], Any]) -> Rates:
     def rates(first: int, number: int) -> Vector:
         steps = range(first, first + number)
-        values = lr(np.arange(first, first + number)) if isinstance(lr, Schedule) else [
-            lr(step) for step in steps
-        ]
+        values = (
+            lr(np.arange(first, first + number))
+            if isinstance(lr, Schedule)
+            else [lr(step) for step in steps]
+        )
         array = np.array(values, dtype=np.float64)
         broken = ~(np.isfinite(array) & (array >= 0.0))
         if array.shape != (number,) or broken.any():
@@ -181,7 +187,8 @@ def flat_bounds(objective: Objective, bounds: Any) -> Bounds | None:
     low, high = ends
     if not np.all(low <= high):
         bad = [
-            k for k, v in objective.unpack(np.where(low <= high, 0.0, 1.0)).items()
+            k
+            for k, v in objective.unpack(np.where(low <= high, 0.0, 1.0)).items()
             if np.any(v)
         ]
         raise OptionError(
@@ -224,8 +231,8 @@ def _bound(name: str, value: Any, missing: float, shape: tuple[int, ...]) -> Vec
         return np.broadcast_to(end, shape).copy()
     except (TypeError, ValueError):
         raise OptionError(
-            f"a bound of {name!r} has shape {np.shape(value)}, the parameter has "
-            f"shape {shape}: give numbers, None or arrays that broadcast to it"
+            f"a bound of {name!r} is {value!r}, the parameter has shape "
+            f"{shape}: give numbers, None or arrays that broadcast to it"
         ) from None
 
 
@@ -234,8 +241,8 @@ def _listed_bounds(objective: Objective, bounds: Any) -> Bounds:
         pairs = [_pair("bounds", pair) for pair in bounds]
     except TypeError:
         raise ArgumentError(
-            f"bounds are {bounds!r}: give a dict {{name: (low, high)}}, or a (low, high)"
-            " pair for each component of the flat vector"
+            f"bounds are {bounds!r}: give a dict {{name: (low, high)}}, or a pair "
+            "(low, high) for each component of the flat vector"
         ) from None
     if len(pairs) != objective.size:
         raise OptionError(
@@ -247,3 +254,10 @@ def _listed_bounds(objective: Objective, bounds: Any) -> Bounds:
         for k, missing in ((0, -np.inf), (1, np.inf))
     ]
     return np.array(ends[0], dtype=np.float64), np.array(ends[1], dtype=np.float64)
+
+
+def projected_gradient(x: Vector, gradient: Vector, bounds: Bounds | None) -> float:
+    """Largest |component| of ``x - clip(x - gradient, low, high)``; of the gradient."""
+    if bounds is not None:
+        gradient = x - np.clip(x - gradient, *bounds)
+    return float(np.max(np.abs(gradient), initial=0.0))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from symgrad.optimize import advice, checks
-from symgrad.optimize.protocol import Objective, Vector
-from symgrad.optimize.result import Status, make_result
+from symgrad.optimize.batches import Batches, FullLoss
+from symgrad.optimize.checks import projected_gradient
+from symgrad.optimize.progress import progress_bar
+from symgrad.optimize.protocol import Evaluate, Objective, Vector, evaluator
+from symgrad.optimize.result import Status, intermediate, make_result
 from symgrad.optimize.rules import Rule
 
 if TYPE_CHECKING:
@@ -32,11 +35,7 @@ HISTORY = 1 << 22
 """Most entries of a history (32 MB); beyond, every second one is dropped, and again."""
 GROWTH = 1e6
 """A loss above ``first + GROWTH * (1 + |first|)`` that still rises has diverged."""
-CHECKS = 50
-"""About how often a run on mini-batches evaluates the loss over all rows."""
-
 Callback = Callable[[Any], Any]
-Evaluate = Callable[[Vector, Vector], float]
 
 
 @dataclass
@@ -73,6 +72,7 @@ class Run:
         self.gradient = np.zeros(size)
         self.state = plan.rule.new_state(size)
         self.counters = np.zeros(loops.COUNTERS, dtype=np.int64)
+        self.counters[loops.STEP] = -1  # the start is not evaluated yet
         self.values = np.full(loops.VALUES, np.inf)
         self.losses = np.empty(min(plan.steps + 1, 1024) if plan.history else 0)
         # Updated when the loss improves.
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def step(self) -> int:
-        return int(self.counters[self.loops.STEP])
+        return max(0, int(self.counters[self.loops.STEP]))
 
     @property
     def loss(self) -> float:
@@ -103,40 +103,41 @@ class Run:
     def largest(self) -> float:
         return float(self.values[self.loops.LARGEST])
 
-    def start(self, evaluate: Evaluate) -> None:
+    def start(self, evaluate: Evaluate | None) -> None:
         """Evaluate the start; ``why`` says whether anything is left to do."""
         if self.plan.bounds is not None:
             np.clip(self.x, self.lower, self.upper, out=self.x)
             self.best[:] = self.x
-        self.first = evaluate(self.x, self.gradient)
+        if evaluate is None:
+            self._advance_native(1, np.zeros(1))
+        else:
+            self._judge(evaluate(self.x, self.gradient))
+        self.first = self.loss
         self.values[self.loops.LIMIT] = self.first + GROWTH * (1.0 + abs(self.first))
-        self.why = self._judge(self.first)
 
     def advance(self, count: int, evaluate: Evaluate | None) -> None:
         """Up to ``count`` steps; in the compiled loop where ``evaluate`` is None."""
         self._make_room(count)
         rates = self.plan.rates(self.step, count)
-        before = self.step
         if evaluate is None:
             self._advance_native(count, rates)
-            self.evaluations += self.step - before
             return
         for k in range(count):
             self._move(float(rates[k % rates.size]))
-            loss = evaluate(self.x, self.gradient)
-            self.counters[self.loops.STEP] += 1
-            self.why = self._judge(loss)
+            self._judge(evaluate(self.x, self.gradient))
             if self.why != self.loops.RUNNING:
                 break
 
     def _advance_native(self, count: int, rates: Vector) -> None:
         native = self.plan.objective.native
         assert native is not None, "the caller chose the compiled loop"
+        before = self.counters[self.loops.STEP]
         self.why = self.loops.entry("descend")(
             native.function, native.context, self.update, self.x, self.gradient,
             self.best, self.state, self.plan.options, self.lower, self.upper,
             self.losses, rates, self.counters, self.values, count,
         )  # fmt: skip
+        self.evaluations += int(self.counters[self.loops.STEP] - before)
 
     def _move(self, lr: float) -> None:
         self.loops.entry("move")(
@@ -144,12 +145,23 @@ class Run:
             self.lower, self.upper, lr,
         )  # fmt: skip
 
-    def _judge(self, loss: float) -> int:
+    def _judge(self, loss: float) -> None:
+        """A step is complete: the loss at ``x`` is known."""
         self.evaluations += 1
-        return self.loops.entry("judge")(
+        self.counters[self.loops.STEP] += 1
+        self.why = self.loops.entry("judge")(
             loss, self.x, self.gradient, self.best, self.lower, self.upper,
             self.losses, self.counters, self.values,
         )  # fmt: skip
+
+    def check(self, full: FullLoss | None) -> None:
+        """With mini-batches: keep the parameters where the loss over all rows falls."""
+        if full is None or full.checked == self.step:
+            return
+        self.evaluations += 1
+        if full.improves(self.x, self.step):
+            self.best[:] = self.x
+            self.counters[self.loops.BEST_STEP] = self.step
 
     # ------------------------------------------------------------------------ history
 
@@ -174,7 +186,8 @@ class Run:
         thin = int(self.counters[self.loops.THIN])
         if thin < 0:
             return None, 1
-        return self.losses[: (self.step >> thin) + 1].copy(), 1 << thin
+        made = int(self.counters[self.loops.STEP])
+        return self.losses[: (made >> thin) + 1].copy(), 1 << thin
 
 
 class Slices:
@@ -194,83 +207,29 @@ class Slices:
         self.count = max(1, min(wanted, 4 * self.count))
 
 
-# ------------------------------------------------------------------------ mini-batches
-
-
-class Batches:
-    """The loss on one batch after another: each epoch a new seeded shuffle.
-
-    Semantics of ``torch.utils.data.DataLoader(shuffle=True)``: each row once an epoch,
-    the last batch is smaller where the rows do not divide.
-    """
-
-    def __init__(self, objective: Objective, size: int, seed: int | None) -> None:
-        assert objective.rows is not None, "checks.batch_rows has made sure"
-        self.objective, self.rows, self.size = objective, objective.rows, size
-        self.per_epoch = -(-self.rows // size)
-        self._batches = self._cycle(np.random.default_rng(seed))
-
-    def _cycle(self, generator: np.random.Generator) -> Iterator[Objective]:
-        while True:
-            order = generator.permutation(self.rows)
-            for first in range(0, self.rows, self.size):
-                yield self.objective.batch(order[first : first + self.size])
-
-    def __call__(self, x: Vector, gradient: Vector) -> float:
-        return _evaluator(next(self._batches))(x, gradient)
-
-
-class FullLoss:
-    """The loss over all rows at regular steps: it finds the best parameters."""
-
-    def __init__(self, run: Run, per_epoch: int) -> None:
-        self.run = run
-        epochs = -(-run.plan.steps // per_epoch)
-        self.every = per_epoch * max(1, -(-epochs // CHECKS))
-        self.first = self.best = math.inf
-
-    def left(self) -> int:
-        """Steps until the next check."""
-        return self.every - self.run.step % self.every
-
-    def check(self) -> None:
-        run = self.run
-        loss = float(run.plan.objective(run.x))
-        run.evaluations += 1
-        if run.step == 0:
-            self.first = loss
-        if loss < self.best:
-            self.best = loss
-            run.best[:] = run.x
-            run.counters[run.loops.BEST_STEP] = run.step
-
-
 # --------------------------------------------------------------------------- the driver
 
 
 def run_rule(plan: Plan) -> OptimizeResult:
     """Minimize; the result's fields are those of ``result.py``."""
-    run = Run(plan)
-    batches = None
-    full = None
+    run, batches, full = Run(plan), None, None
     if plan.batch_size is not None:
         batches = Batches(plan.objective, plan.batch_size, plan.seed)
-        full = FullLoss(run, batches.per_epoch)
-    evaluate = batches or _evaluator(plan.objective)
-    run.start(evaluate)
-    if run.why == run.loops.NOT_FINITE:
-        return _bad_start(run)
+        full = FullLoss(plan.objective, plan.steps, batches.per_epoch)
+    evaluate = None if _is_native(plan) else batches or evaluator(plan.objective)
     status = None
     try:
-        if full is not None:
-            full.check()
-        _descend(run, full, None if _is_native(plan) else evaluate)
-        if full is not None and run.step % full.every:
-            full.check()
+        run.start(evaluate)
+        if run.why == run.loops.NOT_FINITE:
+            return _bad_start(run)
+        run.check(full)
+        _descend(run, full, evaluate)
     except KeyboardInterrupt:
         status = Status.INTERRUPTED
     except _StoppedError:
         status = Status.STOPPED
+    if run.why == run.loops.RUNNING:
+        run.check(full)
     return _finish(run, status, batches, full)
 
 
@@ -282,28 +241,18 @@ def _is_native(plan: Plan) -> bool:
     )
 
 
-def _evaluator(objective: Objective) -> Evaluate:
-    def evaluate(x: Vector, gradient: Vector) -> float:
-        value, result = objective.value_and_grad(x, out=gradient)
-        if result is not gradient:
-            gradient[:] = result
-        return float(value)
-
-    return evaluate
-
-
 def _descend(run: Run, full: FullLoss | None, evaluate: Evaluate | None) -> None:
     plan, slices = run.plan, Slices(run.plan)
     with _progress_bar(plan) as bar:
         while run.why == run.loops.RUNNING and run.step < plan.steps:
             count = slices.next(plan.steps - run.step)
             if full is not None:
-                count = min(count, full.left())
+                count = min(count, full.left(run.step))
             before, started = run.step, time.perf_counter()
             run.advance(count, evaluate)
             slices.learn(run.step - before, time.perf_counter() - started)
-            if full is not None and run.step % full.every == 0:
-                full.check()
+            if full is not None and full.is_due(run.step):
+                run.check(full)
             if bar is not None:
                 bar.set_postfix_str(f"loss {run.loss:.6g}", refresh=False)
                 bar.update(run.step - before)
@@ -320,7 +269,7 @@ def _call_back(run: Run) -> None:
         return
     try:
         callback(
-            _intermediate(
+            intermediate(
                 run.plan.objective, run.x.copy(), run.loss, run.step,
                 jac=run.gradient.copy(),
             )
@@ -329,26 +278,8 @@ def _call_back(run: Run) -> None:
         raise _StoppedError from None
 
 
-def _intermediate(
-    objective: Objective, x: Vector, fun: float, step: int, **fields: Any
-) -> OptimizeResult:
-    """What a callback is given: copies, which it may keep."""
-    from scipy.optimize import OptimizeResult
-
-    return OptimizeResult(
-        x=x, fun=fun, nit=step, params=objective.unpack(x), **fields
-    )
-
-
 def _progress_bar(plan: Plan) -> AbstractContextManager[Any]:
     return progress_bar(plan.rule.name, plan.steps) if plan.progress else nullcontext()
-
-
-def progress_bar(method: str, steps: int) -> AbstractContextManager[Any]:
-    """A tqdm bar over ``steps``."""
-    from tqdm.auto import tqdm
-
-    return tqdm(total=steps, desc=method, unit="step")
 
 
 # -------------------------------------------------------------------------- the result
@@ -377,7 +308,7 @@ def _finish(
 ) -> OptimizeResult:
     plan = run.plan
     gradient = np.zeros(plan.objective.size)
-    fun = _evaluator(plan.objective)(run.best, gradient)
+    fun = evaluator(plan.objective)(run.best, gradient)
     run.evaluations += 1
     if status is None:
         status = _status(run, gradient)
@@ -404,16 +335,9 @@ def _status(run: Run, gradient: Vector) -> Status:
     if run.why == run.loops.CONVERGED:
         return Status.CONVERGED
     if run.batched:
-        small = projected(run.best, gradient, run.plan.bounds) < run.plan.tol
+        small = projected_gradient(run.best, gradient, run.plan.bounds) < run.plan.tol
         return Status.CONVERGED if small else Status.FINISHED
     return Status.STEP_LIMIT
-
-
-def projected(x: Vector, gradient: Vector, bounds: checks.Bounds | None) -> float:
-    """The largest |component| of the projected gradient."""
-    if bounds is not None:
-        gradient = x - np.clip(x - gradient, *bounds)
-    return float(np.max(np.abs(gradient), initial=0.0))
 
 
 def _message(
@@ -424,7 +348,7 @@ def _message(
     batches: Batches | None,
     full: FullLoss | None,
 ) -> str:
-    plan, slope = run.plan, projected(run.best, gradient, run.plan.bounds)
+    plan, slope = run.plan, projected_gradient(run.best, gradient, run.plan.bounds)
     lr = float(plan.rates(max(run.step - 1, 0), 1)[0])
     if status is Status.CONVERGED:
         return advice.converged(run.step, slope, plan.tol)
@@ -447,7 +371,7 @@ def _message(
 
 
 def _better_lr(run: Run, lr: float) -> float | None:
-    """A rate at which the rule is stable and more than twice as fast, if it is known."""
+    """A stable rate more than twice as high as ``lr``, if one is known."""
     rule, plan = run.plan.rule, run.plan
     # A short run of a slow loss is not worth the evaluations of an estimate.
     if rule.stable is None or run.step < 100:

@@ -18,11 +18,17 @@ from functools import cache
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, register_jitable
+from numpy.typing import NDArray
 
+from symgrad.optimize.protocol import Vector
 from symgrad.optimize.rules import RULES, Update
+
+Counters = NDArray[np.int64]
+Pointer = Any  # to float64, or to int64 for the counters
 
 # Places in ``counters`` (int64) and ``values`` (float64).
 STEP, BEST_STEP, THIN, COUNTERS = 0, 1, 2, 3
@@ -37,8 +43,13 @@ _POINTER = types.CPointer(types.float64)
 # ---------------------------------------------------------------- calls by address
 
 
-@intrinsic
-def pointer(typingctx: Any, array: Any):
+def _intrinsic(generate: Callable[..., Any]) -> Any:
+    """Numba's decorator, typed: the first argument is not the caller's."""
+    return intrinsic(generate)
+
+
+@_intrinsic
+def pointer(typingctx: Any, array: Any) -> Any:
     """A pointer to an array's elements.
 
     The parts of a step take pointers, not arrays: Numba counts references to arrays
@@ -51,8 +62,10 @@ def pointer(typingctx: Any, array: Any):
     return types.CPointer(array.dtype)(array), generate
 
 
-@intrinsic
-def call_loss(typingctx: Any, function: Any, context: Any, x: Any, gradient: Any):
+@_intrinsic
+def call_loss(
+    typingctx: Any, function: Any, context: Any, x: Any, gradient: Any
+) -> Any:
     """``double function(void *context, const double *x, double *gradient)``."""
 
     def generate(ctx: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -65,11 +78,11 @@ def call_loss(typingctx: Any, function: Any, context: Any, x: Any, gradient: Any
     return types.float64(types.intp, types.intp, _POINTER, _POINTER), generate
 
 
-@intrinsic
+@_intrinsic
 def call_update(
     typingctx: Any, function: Any, x: Any, g: Any, state: Any, options: Any,
     lr: Any, size: Any,
-):  # fmt: skip
+) -> Any:  # fmt: skip
     """An update of ``rules.py``, compiled by ``update_address``."""
 
     def generate(ctx: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -87,7 +100,18 @@ def call_update(
 
 
 @register_jitable
-def _move(update, x, gradient, state, options, lower, upper, bounded, lr, size):
+def _move(
+    update: int,
+    x: Pointer,
+    gradient: Pointer,
+    state: Pointer,
+    options: Pointer,
+    lower: Pointer,
+    upper: Pointer,
+    bounded: bool,
+    lr: float,
+    size: int,
+) -> None:
     """One update of ``x`` in place, then its projection on the bounds."""
     call_update(update, x, gradient, state, options, lr, size)
     if bounded:
@@ -100,7 +124,14 @@ def _move(update, x, gradient, state, options, lower, upper, bounded, lr, size):
 
 
 @register_jitable
-def _largest_slope(x, gradient, lower, upper, bounded, size):
+def _largest_slope(
+    x: Pointer,
+    gradient: Pointer,
+    lower: Pointer,
+    upper: Pointer,
+    bounded: bool,
+    size: int,
+) -> float:
     """The largest |component| of the (projected) gradient; inf where one is not finite.
 
     The projected gradient is ``x - clip(x - gradient, lower, upper)``: zero where a
@@ -119,8 +150,18 @@ def _largest_slope(x, gradient, lower, upper, bounded, size):
 
 @register_jitable
 def _judge(
-    loss, x, gradient, best, lower, upper, bounded, losses, counters, values, size
-):
+    loss: float,
+    x: Pointer,
+    gradient: Pointer,
+    best: Pointer,
+    lower: Pointer,
+    upper: Pointer,
+    bounded: bool,
+    losses: Pointer,
+    counters: Pointer,
+    values: Pointer,
+    size: int,
+) -> int:
     """Record the loss and gradient at ``x``; return whether to stop, and why."""
     step = counters[STEP]
     thin = counters[THIN]
@@ -148,7 +189,16 @@ def _judge(
 # ``lower`` and ``upper`` are empty where there are no bounds.
 
 
-def move(update, x, gradient, state, options, lower, upper, lr):
+def move(
+    update: int,
+    x: Vector,
+    gradient: Vector,
+    state: Vector,
+    options: Vector,
+    lower: Vector,
+    upper: Vector,
+    lr: float,
+) -> None:
     """One update of ``x`` in place, projected on the bounds."""
     _move(
         update, pointer(x), pointer(gradient), pointer(state), pointer(options),
@@ -156,7 +206,17 @@ def move(update, x, gradient, state, options, lower, upper, lr):
     )  # fmt: skip
 
 
-def judge(loss, x, gradient, best, lower, upper, losses, counters, values):
+def judge(
+    loss: float,
+    x: Vector,
+    gradient: Vector,
+    best: Vector,
+    lower: Vector,
+    upper: Vector,
+    losses: Vector,
+    counters: Counters,
+    values: Vector,
+) -> int:
     """Record the loss and gradient at ``x``; return whether to stop, and why."""
     return _judge(
         loss, pointer(x), pointer(gradient), pointer(best), pointer(lower),
@@ -166,12 +226,27 @@ def judge(loss, x, gradient, best, lower, upper, losses, counters, values):
 
 
 def descend(
-    function, context, update, x, gradient, best, state, options, lower, upper,
-    losses, rates, counters, values, steps,
-):  # fmt: skip
-    """Up to ``steps`` steps from (x, gradient at x); return why it ended.
+    function: int,
+    context: int,
+    update: int,
+    x: Vector,
+    gradient: Vector,
+    best: Vector,
+    state: Vector,
+    options: Vector,
+    lower: Vector,
+    upper: Vector,
+    losses: Vector,
+    rates: Vector,
+    counters: Counters,
+    values: Vector,
+    steps: int,
+) -> int:
+    """Up to ``steps`` steps; return why it ended.
 
-    ``rates`` holds one learning rate, or one per step of this slice.
+    A step moves ``x`` along the gradient there, then evaluates. From step -1 there is
+    no gradient yet: the first turn only evaluates the start. ``rates`` holds one
+    learning rate, or one per turn of this slice.
     """
     size, bounded, varies = x.size, lower.size > 0, 1 if rates.size > 1 else 0
     at, slope, lowest = pointer(x), pointer(gradient), pointer(best)
@@ -180,8 +255,9 @@ def descend(
     record, count, value = pointer(losses), pointer(counters), pointer(values)
     rate = pointer(rates)
     for k in range(steps):
-        lr = rate[k * varies]
-        _move(update, at, slope, memory, settings, low, high, bounded, lr, size)
+        if count[STEP] >= 0:
+            lr = rate[k * varies]
+            _move(update, at, slope, memory, settings, low, high, bounded, lr, size)
         count[STEP] += 1
         loss = call_loss(function, context, at, slope)
         why = _judge(
@@ -209,7 +285,7 @@ _ENTRIES: dict[str, tuple[Callable[..., Any], Any]] = {
 
 @cache
 def entry(name: str) -> Callable[..., Any]:
-    """The compiled ``move``, ``judge`` or ``descend``; releases the GIL while it runs."""
+    """The compiled ``move``, ``judge`` or ``descend``; it releases the GIL."""
     function, signature = _ENTRIES[name]
     return _with_cache(
         lambda caching: numba.njit(
@@ -222,9 +298,9 @@ def entry(name: str) -> Callable[..., Any]:
 def _compiled_update(update: Update) -> Any:
     signature = types.void(_POINTER, _POINTER, _POINTER, _POINTER, _F, _I)
     return _with_cache(
-        lambda caching: numba.cfunc(
-            signature, cache=caching, error_model="numpy"
-        )(update)
+        lambda caching: numba.cfunc(signature, cache=caching, error_model="numpy")(
+            update
+        )
     )
 
 
@@ -245,6 +321,8 @@ def _with_cache(build: Callable[[bool], Any]) -> Any:
     if os.environ.get("SYMGRAD_CACHE", "").lower() != "off":
         try:
             return build(True)
-        except Exception:  # noqa: BLE001 - nowhere to write, a full disk, a damaged file:
-            pass  # all are cured by compiling here; a real error comes again below
+        except Exception:
+            # Nowhere to write, a full disk, a damaged file: compiling here cures all
+            # of them, and an error of another kind comes again below.
+            pass
     return build(False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Vector = NDArray[np.float64]
 Rows = NDArray[np.int64] | slice
+Evaluate = Callable[[Vector, Vector], float]
+"""(x, gradient) -> the loss at x; fills the gradient."""
 
 
 class NativeEntry(Protocol):
@@ -65,3 +67,15 @@ class Objective(Protocol):
     def batch(self, rows: Rows, /) -> Objective:
         """The same loss on some rows of the data."""
         ...
+
+
+def evaluator(objective: Objective) -> Evaluate:
+    """A loss that fills the caller's gradient array."""
+
+    def evaluate(x: Vector, gradient: Vector) -> float:
+        value, result = objective.value_and_grad(x, out=gradient)
+        if result is not gradient:
+            gradient[:] = result
+        return float(value)
+
+    return evaluate

@@ -75,6 +75,16 @@ def make_result(
     )
 
 
+def intermediate(
+    objective: Objective, x: Vector, fun: float, step: int, **fields: Any
+) -> OptimizeResult:
+    """What a callback is given after a step; ``x`` is its to keep."""
+    from scipy.optimize import OptimizeResult
+
+    params = objective.unpack(x)
+    return OptimizeResult(x=x, fun=fun, nit=step, params=params, **fields)
+
+
 def describe_parameters(objective: Objective, x: Vector) -> str:
     """``a=1, b=[0 0 0]``: the parameters, long arrays cut, for a message."""
     with np.printoptions(precision=4, threshold=6, edgeitems=2):

@@ -28,12 +28,14 @@ import numpy as np
 Update = Callable[[Any, Any, Any, Any, float, int], None]
 
 
-def descend_gradient(x: Any, g: Any, state: Any, options: Any, lr: float, size: int):
+def descend_gradient(
+    x: Any, g: Any, state: Any, options: Any, lr: float, size: int
+) -> None:
     for i in range(size):
         x[i] -= lr * g[i]
 
 
-def heavy_ball(x: Any, g: Any, state: Any, options: Any, lr: float, size: int):
+def heavy_ball(x: Any, g: Any, state: Any, options: Any, lr: float, size: int) -> None:
     momentum = options[0]
     for i in range(size):
         velocity = momentum * state[i] + g[i]
@@ -41,7 +43,7 @@ def heavy_ball(x: Any, g: Any, state: Any, options: Any, lr: float, size: int):
         x[i] -= lr * velocity
 
 
-def nesterov(x: Any, g: Any, state: Any, options: Any, lr: float, size: int):
+def nesterov(x: Any, g: Any, state: Any, options: Any, lr: float, size: int) -> None:
     momentum = options[0]
     for i in range(size):
         velocity = momentum * state[i] + g[i]
@@ -49,7 +51,7 @@ def nesterov(x: Any, g: Any, state: Any, options: Any, lr: float, size: int):
         x[i] -= lr * (g[i] + momentum * velocity)
 
 
-def rmsprop(x: Any, g: Any, state: Any, options: Any, lr: float, size: int):
+def rmsprop(x: Any, g: Any, state: Any, options: Any, lr: float, size: int) -> None:
     alpha, epsilon = options[0], options[1]
     for i in range(size):
         square = alpha * state[i] + (1.0 - alpha) * g[i] * g[i]
@@ -57,7 +59,7 @@ def rmsprop(x: Any, g: Any, state: Any, options: Any, lr: float, size: int):
         x[i] -= lr * (g[i] / (math.sqrt(square) + epsilon))
 
 
-def adam(x: Any, g: Any, state: Any, options: Any, lr: float, size: int):
+def adam(x: Any, g: Any, state: Any, options: Any, lr: float, size: int) -> None:
     """Weight decay joins the gradient: ``g + decay * x``."""
     beta1, beta2, epsilon, decay = options[0], options[1], options[2], options[3]
     # Running powers of beta: a call of pow would cost more than the rest of a step.
@@ -65,33 +67,37 @@ def adam(x: Any, g: Any, state: Any, options: Any, lr: float, size: int):
     power2 = state[2 * size + 1] * beta2
     state[2 * size] = power1
     state[2 * size + 1] = power2
-    rate = lr / (1.0 - power1)
-    unbias = 1.0 / math.sqrt(1.0 - power2)
+    # The bias correction of the root is moved to the rate and to epsilon.
+    root = math.sqrt(1.0 - power2)
+    rate = lr * root / (1.0 - power1)
+    floor = epsilon * root
     for i in range(size):
         slope = g[i] + decay * x[i]
         mean = state[i] + (1.0 - beta1) * (slope - state[i])
         square = beta2 * state[size + i] + (1.0 - beta2) * slope * slope
         state[i] = mean
         state[size + i] = square
-        x[i] -= rate * (mean / (math.sqrt(square) * unbias + epsilon))
+        x[i] -= rate * (mean / (math.sqrt(square) + floor))
 
 
-def adamw(x: Any, g: Any, state: Any, options: Any, lr: float, size: int):
+def adamw(x: Any, g: Any, state: Any, options: Any, lr: float, size: int) -> None:
     """Weight decay acts on the parameters, not on the gradient's moments."""
     beta1, beta2, epsilon, decay = options[0], options[1], options[2], options[3]
     power1 = state[2 * size] * beta1
     power2 = state[2 * size + 1] * beta2
     state[2 * size] = power1
     state[2 * size + 1] = power2
-    rate = lr / (1.0 - power1)
-    unbias = 1.0 / math.sqrt(1.0 - power2)
+    # The bias correction of the root is moved to the rate and to epsilon.
+    root = math.sqrt(1.0 - power2)
+    rate = lr * root / (1.0 - power1)
+    floor = epsilon * root
     for i in range(size):
         mean = state[i] + (1.0 - beta1) * (g[i] - state[i])
         square = beta2 * state[size + i] + (1.0 - beta2) * g[i] * g[i]
         state[i] = mean
         state[size + i] = square
         shrunk = x[i] * (1.0 - lr * decay)
-        x[i] = shrunk - rate * (mean / (math.sqrt(square) * unbias + epsilon))
+        x[i] = shrunk - rate * (mean / (math.sqrt(square) + floor))
 
 
 # ------------------------------------------------------------------------- the table

@@ -149,9 +149,7 @@ def StepLR(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     return Schedule("StepLR", lambda t: lr * gamma ** np.floor(t / step_size))
 
 
-def MultiStepLR(
-    lr: float, milestones: Sequence[int], gamma: float = 0.1
-) -> Schedule:
+def MultiStepLR(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     marks = np.sort(np.asarray(milestones, dtype=np.float64))
     return Schedule(
         "MultiStepLR", lambda t: lr * gamma ** np.searchsorted(marks, t, side="right")
@@ -183,6 +181,4 @@ def LinearLR(
 
 
 def ConstantLR(lr: float, factor: float = 1.0 / 3.0, total_iters: int = 5) -> Schedule:
-    return Schedule(
-        "ConstantLR", lambda t: np.where(t < total_iters, lr * factor, lr)
-    )
+    return Schedule("ConstantLR", lambda t: np.where(t < total_iters, lr * factor, lr))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from symgrad import graph, ops
-from symgrad.graph import Call, Const, Index, Load, Node, Reduce, Size
+from symgrad.graph import Call, Const, Index, Load, Node, Reduce
+from symgrad.language.dims import evaluate
 
 CAP = 1e12
 """Costs stop here: a graph with much sharing is exponentially large as a tree."""
@@ -14,39 +15,18 @@ DEFAULT_LENGTH = 1000
 """Assumed for a run-time length of which nothing is known."""
 
 
+class _Hints(dict[str, int]):
+    """Lengths by name; what is not known has a default."""
+
+    def __missing__(self, name: str) -> int:
+        return DEFAULT_LENGTH
+
+
 def length(extent: Node, hints: Mapping[str, int]) -> int:
     """The number of values of an index with this extent, as far as is known."""
-    value: dict[Node, int] = {}
-    for node in graph.walk(extent):
-        if isinstance(node, Const):
-            value[node] = int(node.value)
-        elif isinstance(node, Size):
-            value[node] = hints.get(node.name, DEFAULT_LENGTH)
-        elif isinstance(node, Call):
-            value[node] = _integer(node.op, [value[a] for a in node.args])
-        else:
-            value[node] = DEFAULT_LENGTH
-    return value[extent]
-
-
-def _integer(op: str, args: list[int]) -> int:
-    if op == "add":
-        return args[0] + args[1]
-    if op == "sub":
-        return args[0] - args[1]
-    if op == "mul":
-        return args[0] * args[1]
-    if op == "neg":
-        return -args[0]
-    if op == "floor_divide":
-        return args[0] // args[1] if args[1] else 0
-    if op == "mod":
-        return args[0] % args[1] if args[1] else 0
-    if op == "minimum":
-        return min(args)
-    if op == "maximum":
-        return max(args)
-    return DEFAULT_LENGTH
+    if isinstance(extent, Const):
+        return int(extent.value)
+    return evaluate(extent, _Hints(hints))
 
 
 def is_dynamic(i: Index) -> bool:

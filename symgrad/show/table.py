@@ -22,11 +22,10 @@ def value(array: Any, digits: int = 6) -> str:
         return str(bool(array)) if array.dtype.kind == "b" else number(array, digits)
     if array.ndim == 1 and array.size <= _SHOWN:
         return f"[{', '.join(number(x, digits) for x in array)}]"
-    shape = "×".join(map(str, array.shape))
     if array.size == 0:
-        return f"{shape} empty"
+        return f"{array.shape} empty"
     low, high = number(array.min(), digits), number(array.max(), digits)
-    return f"{shape} in {low} … {high}"
+    return f"{array.shape} {low} … {high}"
 
 
 def align(rows: Sequence[Sequence[str]], indent: str = "", gap: str = "  ") -> str:

@@ -1,0 +1,42 @@
+"""symgrad: symbolic differentiation, compiled.
+
+A loss as a string or a SymPy expression becomes one fast kernel for its value and all
+its gradients. Start with :func:`compile`, :func:`model` and :func:`minimize`.
+"""
+
+from symgrad import errors
+from symgrad.api import compile, minimize, model, parse
+from symgrad.errors import SymgradError, SymgradWarning
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Limits",
+    "Loss",
+    "Model",
+    "SymgradError",
+    "SymgradWarning",
+    "__version__",
+    "compile",
+    "define",
+    "errors",
+    "minimize",
+    "model",
+    "parse",
+]
+
+_LAZY = {
+    "Limits": "symgrad.language.parser",
+    "Loss": "symgrad.runtime.function",
+    "Model": "symgrad.runtime.model",
+    "define": "symgrad.ops",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Names that need more than NumPy are imported on first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'symgrad' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,0 +1,252 @@
+"""The front doors: compile, model, parse, minimize."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from symgrad.errors import ArgumentError, DeviceError, DTypeError, OptionError
+
+if TYPE_CHECKING:
+    from symgrad.language.parser import Limits
+    from symgrad.language.syntax import Program
+    from symgrad.runtime.function import Loss
+    from symgrad.runtime.model import Model
+
+__all__ = ["compile", "minimize", "model", "parse"]
+
+
+def parse(text: str, *, limits: Limits | None = None) -> Any:
+    """The SymPy expression of a text. Nothing is evaluated or executed.
+
+    ``compile(parse(text))`` gives the same kernel as ``compile(text)``.
+
+    Args:
+        text: one or several lines; the last is the value.
+        limits: on length, nesting and size; see ``symgrad.Limits``.
+
+    Raises:
+        ParseError: with line, column and a caret.
+        LimitError: the text is longer or deeper than the limits allow.
+    """
+    from symgrad.language.parser import parse_text
+    from symgrad.language.sympy_bridge import to_sympy
+
+    return to_sympy(parse_text(text) if limits is None else parse_text(text, limits))
+
+
+def compile(
+    expression: Any,
+    wrt: Sequence[str],
+    *,
+    dtype: Any = "float64",
+    device: str = "cpu",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    threads: int | None = None,
+    limits: Limits | None = None,
+) -> Loss:
+    """Compile a scalar loss with its gradient.
+
+    Kernels are made at the first call, when ranks and dtypes are known, or now if
+    ``shapes`` gives the shape of every array.
+
+    Args:
+        expression: a text in the language of losses, or a SymPy expression.
+        wrt: names of the parameters; all other names are data.
+        dtype: compute type, "float64" or "float32". Arrays of other types are converted
+            element by element; sums over rows are float64.
+        device: "cpu".
+        shapes: shapes of all arrays, to compile at once.
+        threads: at most so many; the default is all processors, or
+            ``SYMGRAD_NUM_THREADS``. Results do not depend on it.
+        limits: on the size of the text.
+
+    Returns:
+        A :class:`symgrad.Loss`: call it, or its ``grad``, ``value_and_grad``, ``hvp``,
+        ``hessian``, ``bind``.
+
+    Raises:
+        ParseError, LimitError: see :func:`parse`.
+        ArgumentError, DTypeError, DeviceError: an option is wrong.
+    """
+    from symgrad.runtime.function import Loss
+    from symgrad.runtime.specialise import Source
+
+    source = Source(*_checked(expression, wrt, dtype, device, threads, limits))
+    loss = Loss(source)
+    if shapes is not None:
+        loss.specialize(**shapes)
+    return loss
+
+
+def model(
+    expression: Any,
+    wrt: Sequence[str],
+    *,
+    dtype: Any = "float64",
+    device: str = "cpu",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    threads: int | None = None,
+    limits: Limits | None = None,
+) -> Model:
+    """Compile an array-valued expression: predictions or residuals with Jacobians.
+
+    Arguments and errors as of :func:`compile`; the value may have any shape.
+    """
+    from symgrad.runtime.model import Model
+    from symgrad.runtime.specialise import Source
+
+    source = Source(*_checked(expression, wrt, dtype, device, threads, limits))
+    result = Model(source)
+    if shapes is not None:
+        result.specialize(**shapes)
+    return result
+
+
+def minimize(
+    loss: Any,
+    init: Mapping[str, Any],
+    data: Mapping[str, Any] | None = None,
+    *,
+    method: str = "adam",
+    lr: Any = None,
+    steps: int = 1000,
+    batch_size: int | None = None,
+    bounds: Any = None,
+    tol: float = 1e-8,
+    callback: Any = None,
+    progress: bool = False,
+    seed: int | None = None,
+    history: bool = True,
+    dtype: Any = "float64",
+    threads: int | None = None,
+    **options: Any,
+) -> Any:
+    """Minimise a loss over its parameters.
+
+    Args:
+        loss: a text, a SymPy expression, or a compiled loss.
+        init: start values of the parameters, by name; their names are ``wrt``.
+        data: all other arrays, by name.
+        method: "gd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lbfgs", or
+            another gradient method of ``scipy.optimize.minimize``.
+        lr: learning rate, a number or a callable of the step; the default depends on
+            the method.
+        steps: at most so many steps.
+        batch_size: rows per step; None: all.
+        bounds: pairs (low, high) by parameter name, or one per element of the flat
+            vector.
+        tol: stop when the largest component of the gradient is below it.
+        callback: called with an ``OptimizeResult`` after each step; ``StopIteration``
+            stops the run.
+        progress: show a progress bar.
+        seed: of the shuffle of rows.
+        history: keep the loss of every step.
+        dtype, threads: as of :func:`compile`.
+        options: of the method.
+
+    Returns:
+        A ``scipy.optimize.OptimizeResult`` with params, fun, x, jac, nit, nfev,
+        success, status, message, history. The best parameters are returned even after
+        divergence or Ctrl-C.
+    """
+    from symgrad.optimize.minimize import minimize_objective
+    from symgrad.runtime.function import Loss
+
+    compiled = loss if isinstance(loss, Loss) else None
+    if compiled is None:
+        compiled = compile(loss, wrt=list(init), dtype=dtype, threads=threads)
+    ordered = _in_order(compiled.wrt, init)
+    objective = compiled.bind(ordered, **dict(data or {}))
+    return minimize_objective(
+        objective,
+        objective.pack(ordered),
+        method=method,
+        lr=lr,
+        steps=steps,
+        batch_size=batch_size,
+        bounds=bounds,
+        tol=tol,
+        callback=callback,
+        progress=progress,
+        seed=seed,
+        history=history,
+        **options,
+    )
+
+
+def _in_order(wrt: Sequence[str], init: Mapping[str, Any]) -> dict[str, Any]:
+    missing = [name for name in wrt if name not in init]
+    extra = [name for name in init if name not in wrt]
+    if missing or extra:
+        raise ArgumentError(
+            f"init must have a start value for {', '.join(wrt)}"
+            + (f"; missing: {', '.join(missing)}" if missing else "")
+            + (f"; not parameters: {', '.join(extra)}" if extra else "")
+        )
+    return {name: init[name] for name in wrt}
+
+
+# --- checks of options ----------------------------------------------------------------
+
+
+def _checked(
+    expression: Any,
+    wrt: Sequence[str],
+    dtype: Any,
+    device: str,
+    threads: int | None,
+    limits: Limits | None,
+) -> tuple[Program, tuple[str, ...], str, int | None]:
+    if device == "cuda":
+        raise DeviceError(
+            "this version of symgrad has no CUDA target yet; use device='cpu'"
+        )
+    if device != "cpu":
+        raise DeviceError(f"unknown device {device!r}: use 'cpu'")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise OptionError(f"threads is {threads!r}: it must be a positive integer")
+    names = _names(wrt)
+    return _program(expression, limits), names, _dtype(dtype), threads
+
+
+def _program(expression: Any, limits: Limits | None) -> Program:
+    if isinstance(expression, str):
+        from symgrad.language.parser import parse_text
+
+        return parse_text(expression) if limits is None else parse_text(expression, limits)
+    from symgrad.language.syntax import Program
+
+    if isinstance(expression, Program):
+        return expression
+    from symgrad.language.sympy_bridge import from_sympy
+
+    return from_sympy(expression)
+
+
+def _names(wrt: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(wrt, str):
+        raise ArgumentError(f"wrt must be a list of names: wrt=[{wrt!r}]")
+    names = tuple(str(name) for name in wrt)
+    if not names:
+        raise ArgumentError("wrt is empty: name at least one parameter")
+    double = next((n for n in names if names.count(n) > 1), None)
+    if double is not None:
+        raise ArgumentError(f"wrt names {double} twice")
+    return names
+
+
+def _dtype(dtype: Any) -> str:
+    import numpy as np
+
+    known = ("float64", "float32")
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        near = difflib.get_close_matches(str(dtype), known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise DTypeError(f"unknown dtype {dtype!r}{hint}") from None
+    if name not in known:
+        raise DTypeError(f"dtype is {name}: symgrad computes in {' or '.join(known)}")
+    return name

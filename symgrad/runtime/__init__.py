@@ -1,0 +1,1 @@
+"""Kernels in memory: arrays in, threads, specialisations, bound objectives."""

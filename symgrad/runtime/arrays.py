@@ -1,0 +1,102 @@
+"""Arrays as users pass them, and as kernels take them.
+
+Data are used in place: any native real, integer or boolean dtype, any strides that are
+whole elements; each element is converted when it is loaded. What a kernel cannot read
+(big-endian, float16, longdouble, unaligned) is converted once. Parameters become
+float64, C order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from symgrad import graph
+from symgrad.errors import DataError, DTypeError
+
+IN_PLACE = frozenset(
+    "float64 float32 int64 int32 int16 int8 uint64 uint32 uint16 uint8 bool".split()
+)
+
+
+def as_array(name: str, value: Any) -> NDArray[Any]:
+    """``value`` as an array of numbers that kernels can read.
+
+    Raises:
+        DTypeError: complex, object, text and structured arrays.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{name} is not a rectangular array of numbers: {error}") from None
+    kind = array.dtype.kind
+    if kind == "O":
+        array = _from_objects(name, array)
+    elif kind == "c":
+        raise DTypeError(
+            f"{name} is complex ({array.dtype}): symgrad works with real numbers; "
+            "pass real and imaginary parts as two arrays"
+        )
+    elif kind not in "fiub":
+        raise DTypeError(
+            f"{name} has dtype {array.dtype}, which is not a number; convert it first"
+        )
+    return _readable(array)
+
+
+def _from_objects(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    try:
+        return array.astype(np.float64)
+    except (ValueError, TypeError):
+        raise DTypeError(
+            f"{name} holds Python objects that are not all numbers; "
+            "convert it with numpy.asarray(..., dtype=float)"
+        ) from None
+
+
+def _readable(array: NDArray[Any]) -> NDArray[Any]:
+    dtype = array.dtype
+    if not dtype.isnative:
+        dtype = dtype.newbyteorder("=")
+    if dtype.name not in IN_PLACE:
+        dtype = np.dtype(np.float64 if dtype.kind == "f" else np.int64)
+    if dtype != array.dtype:
+        array = array.astype(dtype)
+    whole = all(s % array.itemsize == 0 for s in array.strides)
+    if not whole or not array.flags.aligned:
+        array = np.ascontiguousarray(array).reshape(array.shape)
+    return array
+
+
+def as_parameter(name: str, value: Any) -> NDArray[np.float64]:
+    """``value`` as a float64 array in C order; a scalar has shape ()."""
+    array = as_array(name, value)
+    result = np.ascontiguousarray(array, dtype=np.float64)
+    return result.reshape(array.shape)  # ascontiguousarray makes scalars 1-D
+
+
+def graph_type(array: NDArray[Any]) -> str:
+    """The graph's type of the elements."""
+    return {"f": graph.FLOAT, "b": graph.BOOL}.get(array.dtype.kind, graph.INT)
+
+
+def address(array: NDArray[Any]) -> int:
+    """Where the first element is."""
+    return array.__array_interface__["data"][0]
+
+
+def first_bad(array: NDArray[Any]) -> tuple[tuple[int, ...], float] | None:
+    """Position and value of the first NaN or infinity; None if there is none."""
+    if array.dtype.kind != "f" or array.size == 0:
+        return None
+    with np.errstate(all="ignore"):
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return None  # one pass, no temporary: the usual case
+    bad = ~np.isfinite(array)
+    if not bad.any():
+        return None
+    position = np.unravel_index(int(np.argmax(bad)), array.shape)
+    place = tuple(int(k) for k in position)
+    return place, float(array[position])

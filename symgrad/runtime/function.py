@@ -1,0 +1,290 @@
+"""Compiled losses: what ``sg.compile`` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from symgrad import graph
+from symgrad.errors import ArgumentError, DataError, DeviceError
+from symgrad.runtime import threads
+from symgrad.runtime.arrays import as_parameter, first_bad
+from symgrad.runtime.derivatives import gradient_kernel, gradient_nodes, hvp_kernel
+from symgrad.runtime.kernel import Kernel
+from symgrad.runtime.objective import Objective
+from symgrad.runtime.specialise import (
+    DIRECTION,
+    Arrays,
+    Source,
+    Specialisation,
+    Specialiser,
+    empty_like_shapes,
+)
+
+Gradient = dict[str, NDArray[Any]]
+
+
+class Compiled:
+    """What compiled losses and models share: the source and its specialisations."""
+
+    _tensor = False
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._specialiser = Specialiser(source, self._tensor)
+
+    @property
+    def wrt(self) -> tuple[str, ...]:
+        """The names of the parameters, in order."""
+        return self._source.wrt
+
+    @property
+    def dtype(self) -> str:
+        """The compute type."""
+        return self._source.dtype
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the source and the options; kernels are compiled again."""
+        return type(self), (self._source,)
+
+    def __repr__(self) -> str:
+        text = self._source.text or "<SymPy expression>"
+        head = text if len(text) < 60 else text[:57] + "..."
+        return f"<symgrad {type(self).__name__} {head!r} wrt {list(self.wrt)}>"
+
+    def _workers(self) -> int:
+        return self._source.threads or threads.default_threads()
+
+    def _prepare(self, values: Mapping[str, Any]) -> tuple[Specialisation, Arrays]:
+        arrays = self._specialiser.arrays(values)
+        return self._specialiser.match(arrays), arrays
+
+    def _call(
+        self, found: Specialisation, kernel: Kernel, arrays: Arrays
+    ) -> list[NDArray[np.float64]]:
+        """Run a kernel; one float64 array per output."""
+        context = found.context(kernel, arrays)
+        outs = [np.empty(context.shape(node)) for node in kernel.outputs]
+        names = kernel.layout.parameters()
+        context([arrays[name] for name in names], outs, self._workers())
+        return outs
+
+    def _blame(self, arrays: Arrays, what: str) -> None:
+        """After a result that is not finite: name the data at fault, if any."""
+        for name, array in arrays.items():
+            bad = first_bad(array)
+            if bad is not None:
+                place, value = bad
+                position = f"[{', '.join(map(str, place))}]" if place else ""
+                raise DataError(
+                    f"the {what} is not finite because {name}{position} is {value}; "
+                    "remove such rows, or mask them with where(isfinite(...), ..., 0)"
+                )
+
+    # -- looking inside --------------------------------------------------------------
+
+    def specialize(self, /, **values_or_shapes: Any) -> Any:
+        """Compile now for these values or shapes (tuples); runs nothing.
+
+        Returns the object itself.
+        """
+        source = self._source
+        values = empty_like_shapes(values_or_shapes, source.wrt, source.dtype)
+        found, _ = self._prepare(values)
+        self._main_kernel(found)
+        return self
+
+    def _main_kernel(self, found: Specialisation) -> Kernel:
+        raise NotImplementedError
+
+    def _latest(self) -> Specialisation:
+        found = self._specialiser.latest
+        if found is None:
+            raise ArgumentError(
+                "nothing is compiled yet, because ranks and dtypes are not known: call "
+                "the function once, or specialize(...) with values or shapes"
+            )
+        return found
+
+    @property
+    def llvm(self) -> str:
+        """LLVM IR of the kernel used last."""
+        return self._main_kernel(self._latest()).llvm
+
+    @property
+    def asm(self) -> str:
+        """Assembly of the kernel used last."""
+        return self._main_kernel(self._latest()).asm
+
+    @property
+    def ptx(self) -> str:
+        """PTX of the kernel used last; the CUDA target is not part of this version."""
+        raise DeviceError("this version of symgrad has no CUDA target, so there is no PTX")
+
+    @property
+    def source(self) -> str:
+        """The kernel used last as runnable Numba Python."""
+        from symgrad.codegen.numba_source import kernel_source
+
+        return kernel_source(self._main_kernel(self._latest()))
+
+    @property
+    def rewrites(self) -> list[Any]:
+        """What simplification did: records of rule, before and after."""
+        return list(self._latest().rewrites)
+
+    @property
+    def expr(self) -> Any:
+        """The expression in SymPy: index notation once ranks are known."""
+        from symgrad.language.graph_to_sympy import graph_to_sympy
+        from symgrad.language.sympy_bridge import to_sympy
+
+        found = self._specialiser.latest
+        if found is None:
+            return to_sympy(self._source.program)
+        node = graph.array(found.indices, found.value) if found.indices else found.value
+        return graph_to_sympy(node)
+
+    def latex(self) -> str:
+        """The expression in LaTeX."""
+        import sympy
+
+        return sympy.latex(self.expr)
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
+    def explain(self, **options: Any) -> str:
+        """What the kernel does: passes over the data, bytes and flops per row."""
+        from symgrad.show.explain import explain
+
+        return explain(self, **options)
+
+
+class Loss(Compiled):
+    """A scalar loss with its compiled gradient. Made by :func:`symgrad.compile`.
+
+    Arrays are passed by name. Parameters may have any shape; their gradients have the
+    same shapes and the compute dtype.
+    """
+
+    def __call__(self, /, **values: Any) -> float:
+        """The loss.
+
+        Raises:
+            ArgumentError: a value is missing or not used.
+            ShapeError: shapes do not fit.
+            DTypeError: an array that is not real numbers.
+            DataError: the result is NaN because of NaN in the data.
+        """
+        found, arrays = self._prepare(values)
+        kernel = found.kernel("value", lambda: [found.value])
+        value = float(self._call(found, kernel, arrays)[0])
+        if not np.isfinite(value):
+            self._blame(arrays, "loss")
+        return value
+
+    def value_and_grad(self, /, **values: Any) -> tuple[float, Gradient]:
+        """The loss and its gradient, by name, from one call of one kernel."""
+        found, arrays = self._prepare(values)
+        outs = self._call(found, self._main_kernel(found), arrays)
+        value = float(outs[0])
+        if not np.isfinite(value):
+            self._blame(arrays, "loss")
+        return value, self._named(outs[1:])
+
+    def grad(self, /, **values: Any) -> Gradient:
+        """The gradient by name, in the order of ``wrt``."""
+        return self.value_and_grad(**values)[1]
+
+    def _named(self, outs: list[NDArray[np.float64]]) -> Gradient:
+        dtype = np.dtype(self.dtype)
+        arrays = (out.astype(dtype, copy=False) for out in outs)
+        return dict(zip(self.wrt, arrays, strict=True))
+
+    def hvp(self, direction: Mapping[str, Any], /, **values: Any) -> Gradient:
+        """The Hessian times ``direction``, a dict of arrays shaped as the parameters."""
+        found, arrays = self._prepare(values)
+        kernel = hvp_kernel(found)
+        for name in self.wrt:
+            arrays[DIRECTION + name] = direction_array(name, direction, arrays[name])
+        context = found.context(kernel, arrays)
+        outs = [np.empty(context.shape(node)) for node in kernel.outputs]
+        names = kernel.layout.parameters()
+        context([arrays[name] for name in names], outs, self._workers())
+        return self._named(outs)
+
+    def hessian(self, /, **values: Any) -> NDArray[np.float64]:
+        """Second derivatives (P, P) over the flat vector, in ``pack`` order."""
+        parameters = {name: values.pop(name) for name in self.wrt if name in values}
+        bound = self.bind(parameters, **values)
+        return bound.hessian(bound.pack(parameters))
+
+    def bind(
+        self, parameters: Mapping[str, Any] | None = None, /, **data: Any
+    ) -> Objective:
+        """Fix the data once: a function of the flat parameter vector.
+
+        The arrays are referenced, not copied, unless they had to be converted. The
+        shapes of the parameters come from ``parameters`` or the first ``pack``.
+
+        Raises:
+            DataError: a parameter is among the data.
+        Warns:
+            DataWarning: data that are NaN or infinite, with the first position.
+        """
+        return Objective(self._specialiser, data, parameters)
+
+    def _main_kernel(self, found: Specialisation) -> Kernel:
+        return gradient_kernel(found)
+
+    @property
+    def gradient(self) -> dict[str, Any]:
+        """Each gradient as a SymPy expression in index notation."""
+        from symgrad.language.graph_to_sympy import graph_to_sympy
+
+        found = self._latest()
+        nodes = gradient_nodes(found)[1:]
+        return {
+            name: graph_to_sympy(node)
+            for name, node in zip(self.wrt, nodes, strict=True)
+        }
+
+    def check_grad(self, values: Mapping[str, Any], /) -> dict[str, float]:
+        """Largest relative difference of each gradient from an independent derivative.
+
+        The derivative is by central differences of the reference interpreter, with
+        Richardson extrapolation; about 1e-8 is as good as that can confirm.
+        """
+        from symgrad.runtime.checks import check_grad
+
+        return check_grad(self, values)
+
+    def check(self, values: Mapping[str, Any], /, rows: int = 50) -> dict[str, float]:
+        """Correct decimal digits of the loss and each gradient at ``values``.
+
+        Evaluated against mpmath with 50 digits, on the first ``rows`` rows.
+        """
+        from symgrad.runtime.checks import check
+
+        return check(self, values, rows)
+
+
+def direction_array(
+    name: str, direction: Mapping[str, Any], like: NDArray[Any]
+) -> NDArray[np.float64]:
+    """One part of a direction, checked; a part left out is zero."""
+    if name not in direction:
+        return np.zeros(like.shape)
+    array = as_parameter(f"direction of {name}", direction[name])
+    if array.shape != like.shape:
+        raise ArgumentError(
+            f"the direction of {name} has shape {array.shape}, the parameter "
+            f"{like.shape}"
+        )
+    return array
+
+

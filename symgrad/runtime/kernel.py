@@ -1,0 +1,273 @@
+"""A compiled kernel and how it is called.
+
+``Kernel`` is code for one graph and one set of array types. ``Context`` adds data and
+their lengths; it is read-only in calls, so several threads may use one at a time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from symgrad import graph
+from symgrad.codegen import cpu, operations
+from symgrad.codegen.layout import ArraySpec, Layout, Sizes, measure
+from symgrad.codegen.module import ModuleWriter
+from symgrad.errors import GatherIndexError
+from symgrad.graph import Input, Node
+from symgrad.runtime import threads
+from symgrad.runtime.arrays import address
+from symgrad.schedule import Plan, cost, make_plan
+from symgrad.schedule.legalise import inline_arrays, legalise
+from symgrad.schedule.nest import statements_in
+
+PARALLEL_SECONDS = 150e-6
+"""A pass estimated shorter than this runs on one thread."""
+
+SECONDS_PER_COST = 0.12e-9
+"""Rough time of one unit of the table's costs, per row."""
+
+_Pointer = ctypes.c_void_p
+_RUN = ctypes.CFUNCTYPE(None, *[_Pointer] * 5)
+_SERIAL = ctypes.CFUNCTYPE(None, *[_Pointer] * 4)
+_CHUNKS = ctypes.CFUNCTYPE(
+    None, *[_Pointer] * 5, ctypes.c_int64, ctypes.c_int64
+)
+
+
+class Kernel:
+    """Code that computes some closed nodes.
+
+    outputs: the nodes, scalars or arrays; results are float64.
+    inputs: all arrays by name, parameters and data. specs: their types.
+    order: the names of the parameters in the flat vector with their shapes, if the
+        kernel is an objective (outputs: the loss, then one gradient per parameter).
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[Node],
+        inputs: Mapping[str, Input],
+        specs: Mapping[str, ArraySpec],
+        dtype: str,
+        hints: Mapping[str, int],
+        order: Sequence[Input] = (),
+    ) -> None:
+        self.dtype, self.order = dtype, tuple(order)
+        machine = cpu.host()
+        self.lanes = machine.lanes(dtype)
+        legal = legalise(outputs, operations.native())
+        self.outputs = inline_arrays(legal, hints)
+        self.plan: Plan = make_plan(self.outputs, hints, self.lanes)
+        used = {n.name for n in graph.walk(self.outputs) if isinstance(n, Input)}
+        kept = {name: array for name, array in inputs.items() if name in used}
+        self.layout = Layout(self.plan, kept, dict(specs), dtype == "float32")
+        attributes = f'"prefer-vector-width"="{machine.vector_bits}"'
+        names = {parameter.name for parameter in self.order}
+        flat = len(outputs) == 1 + len(self.order)
+        flat = flat and names.issuperset(self.layout.parameters())
+        writer = ModuleWriter(
+            self.plan, self.layout, machine.features, self.lanes, attributes, flat
+        )
+        self.llvm = writer.text()
+        self.code = cpu.load_object(cpu.compile_text(self.llvm))
+        self._run = _RUN(self.code.address("run"))
+
+    @cached_property
+    def asm(self) -> str:
+        """The processor's assembly."""
+        return cpu.assembly(self.llvm)
+
+    @cached_property
+    def _steps(self) -> list[tuple[Any, Any]]:
+        """Per step its function, and for passes the function that combines."""
+        found: list[tuple[Any, Any]] = []
+        for number, step in enumerate(self.plan.steps):
+            if step.row is None:
+                found.append((_SERIAL(self.code.address(f"serial_{number}")), None))
+            else:
+                chunks = _CHUNKS(self.code.address(f"chunks_{number}"))
+                combine = _SERIAL(self.code.address(f"combine_{number}"))
+                found.append((chunks, combine))
+        return found
+
+    def cost_per_row(self, step: int, hints: Mapping[str, int]) -> float:
+        """Estimated cost of one row of a pass."""
+        total = 0.0
+        row = self.plan.steps[step].row
+        for s in statements_in(self.plan.steps[step].items):
+            turns = 1.0
+            for i in s.loops:
+                if i is not row:
+                    turns *= max(1, cost.length(i.extent, hints))
+            total += (s.cost + 1.0) * turns
+        return total
+
+    def context(
+        self, data: Mapping[str, NDArray[Any]], lengths: Mapping[str, int]
+    ) -> Context:
+        """Bind data. ``lengths``: of every run-time dimension."""
+        return Context(self, data, lengths)
+
+
+@dataclass(eq=False)
+class _Memory:
+    work: NDArray[np.uint8]
+    scratch: list[NDArray[np.uint8]]
+
+
+class Context:
+    """A kernel with its data and lengths."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        data: Mapping[str, NDArray[Any]],
+        lengths: Mapping[str, int],
+    ) -> None:
+        self.kernel, self.data, self.lengths = kernel, dict(data), dict(lengths)
+        self.sizes: Sizes = measure(kernel.layout, lengths, kernel.lanes)
+        self.slots = self._fill()
+        self.address = address(self.slots)
+        self._idle: list[_Memory] = []
+        self.seconds = self._estimate()
+
+    def _fill(self) -> NDArray[np.int64]:
+        layout = self.kernel.layout
+        slots = np.zeros(max(1, len(layout.slots)), np.int64)
+        for key, slot in layout.slots.items():
+            slots[slot] = self._slot(key)
+        return slots
+
+    def _slot(self, key: tuple[Any, ...]) -> int:
+        if key in self.sizes.offsets:
+            return self.sizes.offsets[key]
+        kind = key[0]
+        if kind == "size":
+            return self.lengths[key[1]]
+        if kind == "data":
+            return address(self.data[key[1]])
+        if kind == "stride":
+            return self._stride(key[1], key[2])
+        if kind == "work bytes":
+            return self.sizes.work_bytes
+        if kind == "memory bytes":
+            return self.sizes.work_bytes + self.sizes.scratch_bytes
+        if kind == "x offset":
+            return self.offsets()[key[1]]
+        if kind == "gradient offset":
+            names = list(self.offsets())
+            return self.offsets()[names[key[1] - 1]] if key[1] <= len(names) else 0
+        raise AssertionError(key)
+
+    def _stride(self, name: str, axis: int) -> int:
+        if name in self.data:
+            array = self.data[name]
+            return array.strides[axis] // array.itemsize
+        shape = self.shape(self.kernel.layout.inputs[name])
+        return int(np.prod(shape[axis + 1 :], dtype=np.int64))
+
+    def shape(self, node: Node) -> tuple[int, ...]:
+        """The shape of an input or output here."""
+        extents = getattr(node, "shape", ())
+        return tuple(cost.length(e, self.lengths) for e in extents)
+
+    def offsets(self) -> dict[str, int]:
+        """Where each parameter starts in the flat vector."""
+        result, start = {}, 0
+        for parameter in self.kernel.order:
+            result[parameter.name] = start
+            start += int(np.prod(self.shape(parameter), dtype=np.int64))
+        return result
+
+    def _estimate(self) -> float:
+        """Seconds of one call on one thread, roughly."""
+        kernel, total, passes = self.kernel, 1e-6, iter(self.sizes.rows)
+        for number, step in enumerate(kernel.plan.steps):
+            if step.row is not None:
+                per_row = kernel.cost_per_row(number, self.lengths)
+                total += next(passes) * per_row * SECONDS_PER_COST
+            else:
+                total += kernel.cost_per_row(number, self.lengths) * 1e-9
+        return total
+
+    # -- calls -----------------------------------------------------------------------
+
+    def _take(self, workers: int) -> _Memory:
+        try:
+            memory = self._idle.pop()
+        except IndexError:
+            memory = _Memory(_aligned(self.sizes.work_bytes), [])
+        while len(memory.scratch) < workers:
+            memory.scratch.append(_aligned(self.sizes.scratch_bytes))
+        return memory
+
+    def __call__(
+        self,
+        parameters: Sequence[NDArray[np.float64]],
+        outs: Sequence[NDArray[np.float64]],
+        workers: int = 1,
+    ) -> None:
+        """Run. ``parameters`` in the layout's order, ``outs`` one per output.
+
+        Raises:
+            GatherIndexError: an index computed from the data is out of bounds.
+        """
+        status = ctypes.c_int64(0)
+        params = (_Pointer * max(1, len(parameters)))(*map(address, parameters))
+        results = (_Pointer * (len(outs) + 1))(
+            *map(address, outs), ctypes.addressof(status)
+        )
+        if self.seconds < PARALLEL_SECONDS:
+            workers = 1
+        memory = self._take(workers)
+        work = address(memory.work)
+        common = (self.address, ctypes.addressof(params), ctypes.addressof(results))
+        if workers == 1:
+            self.kernel._run(*common, work, address(memory.scratch[0]))
+        else:
+            self._threaded((*common, work), memory, workers)
+        self._idle.append(memory)
+        if status.value:
+            self._out_of_bounds()
+
+    def _threaded(
+        self, common: tuple[int, int, int, int], memory: _Memory, workers: int
+    ) -> None:
+        kernel, passes = self.kernel, iter(self.sizes.chunks)
+        if kernel.layout.single:
+            _SERIAL(kernel.code.address("narrow"))(*common)
+        for function, combine in kernel._steps:
+            if combine is None:
+                function(*common)
+                continue
+
+            def task(worker: int, low: int, high: int, f: Any = function) -> None:
+                f(*common, address(memory.scratch[worker]), low, high)
+
+            threads.in_parallel(task, next(passes), workers)
+            combine(*common)
+
+    def _out_of_bounds(self) -> None:
+        """Find the index array to blame."""
+        for name, array in self.data.items():
+            if array.dtype.kind in "iu" and array.size:
+                low, high = int(array.min()), int(array.max())
+                raise GatherIndexError(
+                    f"an index is out of bounds; {name} has values from {low} to "
+                    f"{high}: check them against the length of the array they index"
+                )
+        raise GatherIndexError("a computed index is out of bounds")
+
+
+def _aligned(size: int) -> NDArray[np.uint8]:
+    """Uninitialised memory that starts on a cache line."""
+    raw = np.empty(size + 128, np.uint8)
+    start = -address(raw) % 64
+    return raw[start : start + size + 64]

@@ -1,0 +1,332 @@
+"""Bound objectives: a loss with its data, as a function of one flat vector.
+
+This is what optimizers take. The flat vector is float64 and holds the parameters in the
+order of ``wrt``, each in C order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError
+from symgrad.runtime import threads
+from symgrad.runtime.arrays import address, as_array, as_parameter, first_bad
+from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel
+from symgrad.runtime.kernel import Context
+from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
+
+Vector = NDArray[np.float64]
+
+NATIVE_BYTES = 1 << 18
+"""Kernels that need more memory than this run through Python, which keeps it."""
+
+_ENTRY = ctypes.CFUNCTYPE(ctypes.c_double, *[ctypes.c_void_p] * 3)
+
+
+@dataclass(frozen=True)
+class NativeEntry:
+    """``double f(void *context, const double *x, double *gradient)``, by address.
+
+    Thread-safe; never calls Python. ``owner`` keeps code and data alive.
+    """
+
+    function: int
+    context: int
+    owner: object
+
+
+class Objective:
+    """A loss bound to its data. Made by ``Loss.bind``."""
+
+    def __init__(
+        self,
+        specialiser: Specialiser,
+        data: Mapping[str, Any],
+        parameters: Mapping[str, Any] | None = None,
+        scan: bool = True,
+    ) -> None:
+        self._specialiser = specialiser
+        self._source: Source = specialiser.source
+        clash = [name for name in self._source.wrt if name in data]
+        if clash:
+            raise ArgumentError(
+                f"{', '.join(clash)} is a parameter (in wrt), not data: leave it out "
+                "of bind and pass it in the vector x"
+            )
+        self.data: Arrays = {k: as_array(k, v) for k, v in data.items()}
+        if scan:
+            self._warn_of_bad_data()
+        self._shapes: dict[str, tuple[int, ...]] | None = None
+        if parameters is not None:
+            self.pack(parameters)
+
+    def _warn_of_bad_data(self) -> None:
+        for name, array in self.data.items():
+            bad = first_bad(array)
+            if bad is not None:
+                place, value = bad
+                position = f"[{', '.join(map(str, place))}]" if place else ""
+                warnings.warn(
+                    f"{name}{position} is {value}: the loss will not be finite unless "
+                    "the expression masks such rows with where(isfinite(...), ..., 0)",
+                    DataWarning,
+                    stacklevel=4,
+                )
+
+    # -- the flat vector -------------------------------------------------------------
+
+    def pack(self, params: Mapping[str, Any], /) -> Vector:
+        """The flat vector of a dict of parameters. Sets their shapes on first use."""
+        wrt = self._source.wrt
+        missing = [name for name in wrt if name not in params]
+        extra = [name for name in params if name not in wrt]
+        if missing or extra:
+            wrong = f"missing: {', '.join(missing)}" if missing else ""
+            if extra:
+                wrong += f" not parameters: {', '.join(extra)}"
+            raise ArgumentError(f"pack takes {', '.join(wrt)} ({wrong.strip()})")
+        arrays = [as_parameter(name, params[name]) for name in wrt]
+        shapes = {n: a.shape for n, a in zip(wrt, arrays, strict=True)}
+        if self._shapes is None:
+            self._shapes = shapes
+        elif shapes != self._shapes:
+            raise ShapeError(
+                f"the parameters have shapes {shapes}; this objective was bound for "
+                f"{self._shapes}"
+            )
+        return np.concatenate([a.ravel() for a in arrays]) if arrays else np.empty(0)
+
+    def unpack(self, x: Any, /) -> dict[str, NDArray[np.float64]]:
+        """The dict of parameters of a flat vector. The arrays are copies."""
+        x = self._vector(x)
+        result, start = {}, 0
+        for name, shape in self.shapes.items():
+            count = int(np.prod(shape, dtype=np.int64))
+            result[name] = x[start : start + count].reshape(shape).copy()
+            start += count
+        return result
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter."""
+        if self._shapes is None:
+            raise ArgumentError(
+                "the shapes of the parameters are not known yet: call "
+                "pack({...}) first, or pass example parameters to bind"
+            )
+        return self._shapes
+
+    @cached_property
+    def size(self) -> int:
+        """The number of parameters P."""
+        return sum(int(np.prod(s, dtype=np.int64)) for s in self.shapes.values())
+
+    def _vector(self, x: Any) -> Vector:
+        if (
+            type(x) is not np.ndarray
+            or x.dtype != np.float64
+            or not x.flags.c_contiguous
+        ):
+            x = np.ascontiguousarray(x, dtype=np.float64).reshape(-1)
+        if self._shapes is None and x.ndim == 1 and x.size == len(self._source.wrt):
+            self._shapes = dict.fromkeys(self._source.wrt, ())  # all scalars
+        if x.shape != (self.size,):
+            raise ShapeError(
+                f"x has shape {x.shape}, but there are {self.size} parameters: "
+                + ", ".join(f"{n} {s}" for n, s in self.shapes.items())
+            )
+        return x
+
+    # -- evaluation ------------------------------------------------------------------
+
+    def __call__(self, x: Any, /) -> float:
+        """The loss at ``x`` (P,)."""
+        return self._evaluate(self._value, self._vector(x), [np.empty(())])
+
+    def value_and_grad(
+        self, x: Any, /, out: Vector | None = None
+    ) -> tuple[float, Vector]:
+        """The loss and its gradient (P,), in ``out`` if given."""
+        x = self._vector(x)
+        gradient = np.empty(x.size) if out is None else self._output(out)
+        if self._entry is not None:
+            value = self._entry(
+                self._gradient.address, address(x), address(gradient)
+            )
+            if value == value:
+                return value, gradient
+        outs = [np.empty(()), *self._views(gradient)]
+        return self._evaluate(self._gradient, x, outs), gradient
+
+    def grad(self, x: Any, /) -> Vector:
+        """The gradient (P,) at ``x``."""
+        return self.value_and_grad(x)[1]
+
+    def hvp(self, x: Any, v: Any, /) -> Vector:
+        """The Hessian at ``x`` times ``v`` (P,)."""
+        x, v = self._vector(x), self._vector(v)
+        result = np.empty(x.size)
+        along = self._views(v)
+        self._evaluate(self._second, x, self._views(result), along)
+        return result
+
+    def hessian(self, x: Any, /) -> NDArray[np.float64]:
+        """Second derivatives (P, P) at ``x``: P Hessian products, made symmetric."""
+        x = self._vector(x)
+        columns = [self.hvp(x, unit) for unit in np.eye(x.size)]
+        matrix = np.array(columns).reshape(x.size, x.size)
+        return 0.5 * (matrix + matrix.T)
+
+    def _output(self, out: Vector) -> Vector:
+        fits = (
+            isinstance(out, np.ndarray)
+            and out.dtype == np.float64
+            and out.shape == (self.size,)
+            and out.flags.c_contiguous
+            and out.flags.writeable
+        )
+        if not fits:
+            raise ArgumentError(
+                f"out must be a writeable float64 array of shape ({self.size},), C order"
+            )
+        return out
+
+    def _views(self, x: Vector) -> list[NDArray[np.float64]]:
+        """The parts of a flat vector, without copying."""
+        parts, start = [], 0
+        for shape in self.shapes.values():
+            count = int(np.prod(shape, dtype=np.int64))
+            parts.append(x[start : start + count].reshape(shape))
+            start += count
+        return parts
+
+    def _evaluate(
+        self,
+        context: Context,
+        x: Vector,
+        outs: list[NDArray[np.float64]],
+        along: list[NDArray[np.float64]] | None = None,
+    ) -> float:
+        named = dict(zip(self._source.wrt, self._views(x), strict=True))
+        if along is not None:
+            from symgrad.runtime.specialise import DIRECTION
+
+            for name, part in zip(self._source.wrt, along, strict=True):
+                named[DIRECTION + name] = part
+        parameters = [named[n] for n in context.kernel.layout.parameters()]
+        context(parameters, outs, self._workers())
+        return float(outs[0]) if outs and outs[0].ndim == 0 else float("nan")
+
+    def _workers(self) -> int:
+        return self._source.threads or threads.default_threads()
+
+    # -- kernels ---------------------------------------------------------------------
+
+    @cached_property
+    def _found(self) -> Specialisation:
+        arrays: Arrays = {n: np.zeros(s) for n, s in self.shapes.items()}
+        arrays.update(self.data)
+        return self._specialiser.match(arrays)
+
+    def _arrays(self) -> Arrays:
+        arrays: Arrays = {n: np.zeros(s) for n, s in self.shapes.items()}
+        arrays.update(self.data)
+        return arrays
+
+    @cached_property
+    def _value(self) -> Context:
+        found = self._found
+        kernel = found.kernel("value", lambda: [found.value])
+        return found.context(kernel, self._arrays())
+
+    @cached_property
+    def _gradient(self) -> Context:
+        return self._found.context(gradient_kernel(self._found), self._arrays())
+
+    @cached_property
+    def _second(self) -> Context:
+        return self._found.context(hvp_kernel(self._found), self._arrays())
+
+    @cached_property
+    def _entry(self) -> Any:
+        """The native function, for objectives small enough for it."""
+        if self.native is None:
+            return None
+        return _ENTRY(self.native.function)
+
+    @cached_property
+    def native(self) -> NativeEntry | None:
+        """The loss and gradient as a C function; None if it runs on several threads or
+        needs much memory."""
+        context = self._gradient
+        sizes = context.sizes
+        if sizes.work_bytes + sizes.scratch_bytes > NATIVE_BYTES:
+            return None
+        from symgrad.runtime.kernel import PARALLEL_SECONDS
+
+        if context.seconds >= PARALLEL_SECONDS and self._workers() > 1:
+            return None
+        function = context.kernel.code.address("objective")
+        return NativeEntry(function, context.address, (self, context))
+
+    @property
+    def seconds_per_call(self) -> float:
+        """Estimated time of one ``value_and_grad`` on one thread."""
+        return self._gradient.seconds
+
+    @cached_property
+    def numba(self) -> Any:
+        """A function ``(x, gradient_out) -> value`` for use inside ``@njit`` code.
+
+        Both are float64 arrays of shape (P,), C order. It runs on the calling thread.
+        """
+        from symgrad.runtime.numba_call import as_numba
+
+        context = self._gradient
+        function = context.kernel.code.address("objective")
+        return as_numba(NativeEntry(function, context.address, (self, context)))
+
+    # -- rows ------------------------------------------------------------------------
+
+    @cached_property
+    def _row_arrays(self) -> list[str]:
+        """Names of the data arrays led by the row dimension: the dynamic dimension
+        that leads the most elements."""
+        best: list[str] = []
+        most = -1
+        for pairs in self._found.built.dims.values():
+            names = [n for n, axis in pairs if axis == 0 and n in self.data]
+            elements = sum(self.data[n].size for n in names)
+            if names and elements > most:
+                best, most = names, elements
+        return best
+
+    @property
+    def rows(self) -> int | None:
+        """The length of the row dimension; None if the loss has none."""
+        names = self._row_arrays
+        return len(self.data[names[0]]) if names else None
+
+    def batch(self, rows: NDArray[np.int64] | slice, /) -> Objective:
+        """The same loss on some rows: every array led by the row dimension is sliced.
+
+        A ``mean`` is then over the batch; a ``sum`` is not rescaled.
+        """
+        names = self._row_arrays
+        if not names:
+            raise DataError("the loss has no rows to take a batch of")
+        data = {k: (v[rows] if k in names else v) for k, v in self.data.items()}
+        other = Objective(self._specialiser, data, scan=False)
+        other._shapes = self._shapes
+        lengths = self._found.lengths(other._arrays())
+        if lengths is not None:  # the same kernels, whatever the number of rows
+            other.__dict__["_found"] = self._found
+        return other

@@ -1,0 +1,275 @@
+"""From a program and arrays to graphs and kernels, once per kind of arrays.
+
+A specialisation fixes ranks, dtypes and small static sizes; the number of rows is free.
+An axis that shows a second size becomes dynamic, so a third one never recompiles.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from symgrad import graph
+from symgrad.codegen.layout import ArraySpec
+from symgrad.errors import ArgumentError
+from symgrad.graph import Input, Node
+from symgrad.language import syntax
+from symgrad.language.build import Built, InputSpec, build
+from symgrad.language.dims import default_static, read_sizes, violated
+from symgrad.runtime.arrays import as_array, as_parameter, graph_type
+from symgrad.runtime.kernel import Context, Kernel
+from symgrad.schedule.legalise import inline_arrays
+from symgrad.simplify import Step, simplify
+
+Arrays = dict[str, NDArray[Any]]
+Make = Callable[["Specialisation"], list[Node]]
+
+DIRECTION = "direction "
+COTANGENT = "cotangent"
+"""Names of extra inputs; no user's name has a space or is reserved like this."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a user compiled: the program, the parameters, the options.
+
+    text: the source if it was text. wrt: parameter names, in order.
+    """
+
+    program: syntax.Program
+    wrt: tuple[str, ...]
+    dtype: str
+    threads: int | None
+
+    @property
+    def text(self) -> str | None:
+        """The text of the program, for messages."""
+        return self.program.text
+
+
+@dataclass(eq=False)
+class Specialisation:
+    """Graphs and kernels for one kind of arrays.
+
+    indices and value: the expression after the first simplification.
+    parameters: in the order of wrt. data: names of the data arrays in use.
+    """
+
+    source: Source
+    built: Built
+    indices: tuple[graph.Index, ...]
+    value: Node
+    parameters: list[Input]
+    specs: dict[str, ArraySpec]
+    hints: dict[str, int]
+    gradients: list[Node] = field(default_factory=list)  # the loss first
+    rewrites: list[Step] = field(default_factory=list)
+    kernels: dict[str, Kernel] = field(default_factory=dict)
+    contexts: dict[Any, Context] = field(default_factory=dict)
+
+    @property
+    def data(self) -> list[str]:
+        """Names of the data arrays that the expression uses."""
+        wrt = set(self.source.wrt)
+        return [name for name in self.built.inputs if name not in wrt]
+
+    def simplified(self, nodes: Sequence[Node]) -> list[Node]:
+        """Simplify, and note what was done."""
+        result = simplify(nodes)
+        self.rewrites.extend(result.trace)
+        return list(result.roots)
+
+    def kernel(
+        self,
+        name: str,
+        outputs: Callable[[], Sequence[Node]],
+        extra: Mapping[str, Input] | None = None,
+    ) -> Kernel:
+        """The kernel called ``name``, compiled on first use.
+
+        extra: inputs that are not the user's (directions), passed like parameters.
+        """
+        found = self.kernels.get(name)
+        if found is None:
+            inputs = {p.name: p for p in self.parameters}
+            inputs.update(self.built.inputs)
+            specs = dict(self.specs)
+            for other in (extra or {}).values():
+                inputs[other.name] = other
+                specs[other.name] = ArraySpec("float64", True, True)
+            found = self.kernels[name] = Kernel(
+                outputs(), inputs, specs, self.source.dtype, self.hints, self.parameters
+            )
+        return found
+
+    def lengths(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, int] | None:
+        """All run-time lengths, or None if these arrays need another specialisation."""
+        shapes = {name: a.shape for name, a in arrays.items()}
+        sizes = read_sizes(self.built.dims, shapes)
+        if sizes is None or violated(self.built.guards, sizes) is not None:
+            return None
+        return sizes
+
+    def context(self, kernel: Kernel, arrays: Arrays) -> Context:
+        """``kernel`` bound to data."""
+        lengths = self.lengths(arrays)
+        assert lengths is not None
+        return kernel.context({name: arrays[name] for name in self.data}, lengths)
+
+
+class Specialiser:
+    """All specialisations of one source."""
+
+    def __init__(self, source: Source, tensor: bool = False) -> None:
+        self.source, self.tensor = source, tensor
+        self._dynamic: set[tuple[str, int]] = set()
+        self._seen: dict[tuple[str, int], int] = {}
+        self._found: dict[Any, Specialisation] = {}
+        self.latest: Specialisation | None = None
+
+    # -- arrays ----------------------------------------------------------------------
+
+    def arrays(self, values: Mapping[str, Any]) -> Arrays:
+        """The user's values as arrays, in a fixed order.
+
+        Raises:
+            ArgumentError: a parameter has no value.
+        """
+        wrt = self.source.wrt
+        missing = [name for name in wrt if name not in values]
+        if missing:
+            raise ArgumentError(
+                f"no value for parameter {', '.join(missing)}: pass "
+                + ", ".join(f"{name}=..." for name in missing)
+            )
+        result = {name: as_parameter(name, values[name]) for name in wrt}
+        for name, value in values.items():
+            if name not in result:
+                result[name] = as_array(name, value)
+        return result
+
+    def match(self, arrays: Arrays) -> Specialisation:
+        """The specialisation for these arrays, built if needed."""
+        key = self._key(arrays)
+        found = self._found.get(key)
+        if found is None or found.lengths(arrays) is None:
+            self._note_sizes(arrays)
+            key = self._key(arrays)
+            found = self._found.get(key)
+            if found is None or found.lengths(arrays) is None:
+                found = self._found[key] = self._build(arrays)
+        self.latest = found
+        return found
+
+    def _static(self, name: str, array: NDArray[Any]) -> tuple[bool, ...]:
+        flags = default_static(array.shape, name in self.source.wrt)
+        return tuple(
+            flag and (array.shape[axis] == 1 or (name, axis) not in self._dynamic)
+            for axis, flag in enumerate(flags)
+        )
+
+    def _key(self, arrays: Arrays) -> tuple[Any, ...]:
+        parts = []
+        for name, array in arrays.items():
+            static = self._static(name, array)
+            fixed = tuple(
+                length if flag else -1
+                for length, flag in zip(array.shape, static, strict=True)
+            )
+            contiguous = array.flags.c_contiguous
+            parts.append((name, array.dtype.char, contiguous, fixed))
+        return tuple(parts)
+
+    def _note_sizes(self, arrays: Arrays) -> None:
+        """A static axis with a second size is dynamic from now on."""
+        for name, array in arrays.items():
+            for axis, length in enumerate(array.shape):
+                before = self._seen.setdefault((name, axis), length)
+                if before != length and 1 not in (before, length):
+                    self._dynamic.add((name, axis))
+                self._seen[name, axis] = length
+
+    # -- building --------------------------------------------------------------------
+
+    def _build(self, arrays: Arrays) -> Specialisation:
+        wrt = self.source.wrt
+        specs = {
+            name: InputSpec(
+                name,
+                a.shape,
+                graph_type(a),
+                name in wrt,
+                self._static(name, a),
+            )
+            for name, a in arrays.items()
+        }
+        built = build(self.source.program, specs)
+        self._reject_unused(built, arrays)
+        if not self.tensor:
+            from symgrad.language.build import require_scalar
+
+            require_scalar(built, self.source.program)
+        shapes = {name: a.shape for name, a in arrays.items()}
+        hints = read_sizes(built.dims, shapes) or {}
+        parameters = [self._parameter(built, name, arrays[name]) for name in wrt]
+        kernels = {
+            name: ArraySpec(a.dtype.name, a.flags.c_contiguous, name in wrt)
+            for name, a in arrays.items()
+        }
+        result = Specialisation(
+            self.source, built, built.value.indices, built.value.body,
+            parameters, kernels, hints,
+        )  # fmt: skip
+        self._simplify(result)
+        return result
+
+    def _simplify(self, found: Specialisation) -> None:
+        body = graph.to_float(found.value)
+        if self.tensor and found.indices:
+            root: Node = graph.array(found.indices, body)
+        else:
+            root = body
+        root = found.simplified([root])[0]
+        if isinstance(root, graph.Array):
+            inner = inline_arrays([root.body], found.hints)[0]
+            found.indices, found.value = root.indices, inner
+        else:
+            found.value = inline_arrays([root], found.hints)[0]
+
+    def _parameter(self, built: Built, name: str, array: NDArray[Any]) -> Input:
+        """A parameter that the expression does not use has a gradient of zeros."""
+        found = built.inputs.get(name)
+        return found if found is not None else graph.input_(name, array.shape)
+
+    def _reject_unused(self, built: Built, arrays: Arrays) -> None:
+        known = [*built.inputs, *self.source.wrt]
+        for name in arrays:
+            if name not in known:
+                near = difflib.get_close_matches(name, list(built.inputs), 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                used = ", ".join(built.inputs)
+                raise ArgumentError(
+                    f"{name} is not used by the expression, which uses {used}{hint}"
+                )
+
+
+def empty_like_shapes(
+    values: Mapping[str, Any], wrt: Sequence[str], dtype: str
+) -> dict[str, Any]:
+    """For ``specialize``: a tuple stands for an array of that shape.
+
+    The memory is never touched.
+    """
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, tuple) and all(isinstance(k, int) for k in value):
+            kind = np.float64 if name in wrt else np.dtype(dtype)
+            result[name] = np.empty(value, kind)
+        else:
+            result[name] = value
+    return result

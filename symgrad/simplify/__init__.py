@@ -1,0 +1,37 @@
+"""Rewriting graphs: rules as named data, three stages, a trace of what was done.
+
+rule.py          what a rule is: Rule, Step, the wildcards, the guards
+match.py         finding a pattern, filling in a template
+order.py         the order of the arguments of commutative operations
+rules.py         THE TABLE: the rules of the stages canonicalise, stabilise, specialise
+steps.py         rewrites that are no pattern: folding, powers, sums
+driver.py        applying stages to graphs
+"""
+
+from symgrad.simplify.driver import Rewrite, Simplified, simplify
+from symgrad.simplify.rule import (
+    EXACT,
+    REAL,
+    STABLE,
+    Guard,
+    Rule,
+    RuleError,
+    Step,
+    wild,
+)
+from symgrad.simplify.rules import STAGES
+
+__all__ = [
+    "EXACT",
+    "REAL",
+    "STABLE",
+    "STAGES",
+    "Guard",
+    "Rewrite",
+    "Rule",
+    "RuleError",
+    "Simplified",
+    "Step",
+    "simplify",
+    "wild",
+]
