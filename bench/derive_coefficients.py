@@ -107,6 +107,45 @@ def odd_fit(
     return Fit(name, text, odd(function), mpf(0), limit, double, float, weight)
 
 
+def log_deep_tail(z: mpf) -> mpf:
+    """(2*atanh(s)/s - 2 - 2/3*z) / z**2."""
+    direct = lambda x: (log_tail(x) - mpf(2) / 3) / x  # noqa: E731
+    return series(direct, [mpf(2) / (2 * j + 5) for j in range(6)])(z)
+
+
+def erf_tail(z: mpf) -> mpf:
+    """erf(x)/x - 1."""
+    direct = lambda y: mp.erf(mp.sqrt(y)) / mp.sqrt(y) - 1  # noqa: E731
+    terms = taylor(mp.erf, 6, 1, 2)
+    return series(direct, [terms[0] - 1, *terms[1:]])(z)
+
+
+def erfcx_fit(name: str, high: mpf, double: int, float: int, centre: int) -> Fit:
+    """(x+c)*exp(x**2)*erfc(x) = p((x-c)/(x+c)), 0.4 <= x <= high.
+
+    Shepherd and Laframboise, Mathematics of Computation 36, 1981.
+    """
+
+    def scaled(t: mpf) -> mpf:
+        x = centre * (1 + t) / (1 - t)
+        return (x + centre) * mp.exp(x * x) * mp.erfc(x)
+
+    text = f"(x+{centre})*exp(x**2)*erfc(x) = p(t), t = (x-{centre})/(x+{centre})"
+    low, high = ((x - centre) / (x + centre) for x in (mpf("0.4"), high))
+    return Fit(name, text, scaled, low, high, double, float, lambda t: 1 / scaled(t))
+
+
+DIGAMMA_ROOT = mp.findroot(mp.digamma, mpf("1.4616321449683623"))
+
+
+def digamma_slope(x: mpf) -> mpf:
+    """digamma(x) over the distance from its root."""
+    distance = x - DIGAMMA_ROOT
+    if abs(distance) < mpf(10) ** -20:
+        return mp.polygamma(1, DIGAMMA_ROOT)
+    return mp.digamma(x) / distance
+
+
 EXP_LIMIT = HALF_LN2 * mpf("1.002")
 SINE_LIMIT = (QUARTER_PI * mpf("1.02")) ** 2
 FITS = [
@@ -126,8 +165,8 @@ FITS = [
         exp2_tail,
         -mpf(1) / 2,
         mpf(1) / 2,
-        double=12,
-        float=7,
+        double=11,
+        float=6,
         weight=lambda r: r / mpf(2) ** r,
     ),
     Fit(
@@ -147,16 +186,16 @@ FITS = [
         mpf(0),
         SINE_LIMIT,
         double=6,
-        float=4,
+        float=3,
         weight=lambda z: z**2 / mp.cos(mp.sqrt(z)),
     ),
     odd_fit("SIN", mp.sin, SINE_LIMIT, 6, 4),
-    odd_fit("SIN_TO_HALF_PI", mp.sin, (mp.pi / 2 * mpf("1.005")) ** 2, 10, 6),
-    odd_fit("ATAN", mp.atan, mpf(1) / 4, 13, 6),
+    odd_fit("SIN_TO_HALF_PI", mp.sin, (mp.pi / 2 * mpf("1.005")) ** 2, 8, 5),
+    odd_fit("ATAN", mp.atan, mpf(1) / 4, 12, 6),
     odd_fit("ASIN", mp.asin, mpf(1) / 4, 13, 6),
-    odd_fit("SINH", mp.sinh, mpf(1), 8, 4),
-    odd_fit("TANH", mp.tanh, mpf(25) / 64, 12, 6),
-    odd_fit("ASINH", mp.asinh, mpf(1), 20, 9),
+    odd_fit("SINH", mp.sinh, mpf(1), 7, 4),
+    odd_fit("TANH", mp.tanh, mpf(25) / 64, 11, 6),
+    odd_fit("ASINH", mp.asinh, mpf(1), 19, 8),
     Fit(
         "INVERSE_CBRT",
         "m**(-1/3) = p(m), 3/4 <= m <= 3/2, a first guess",
@@ -167,7 +206,38 @@ FITS = [
         float=3,
         weight=mp.cbrt,
     ),
-    odd_fit("ATANH", mp.atanh, mpf(1) / 4, 14, 6),
+    Fit(
+        "LOG_DEEP",
+        "log(1+f) = 2s + s*z*(2/3 + z*p(z)), as LOG, for pow",
+        log_deep_tail,
+        mpf(0),
+        mpf("0.04001"),
+        double=8,
+        float=3,
+        weight=lambda z: z**2 / 2,
+    ),
+    Fit(
+        "ERF",
+        "erf(x) = x + x*p(z), z = x**2 <= 1",
+        erf_tail,
+        mpf(0),
+        mpf(1),
+        double=12,
+        float=7,
+        weight=lambda z: 1 / (1 + erf_tail(z)),
+    ),
+    erfcx_fit("ERFCX", mpf("27.3"), 22, 10, 3),
+    Fit(
+        "DIGAMMA",
+        "digamma(1+y) = (1 + y - root) * p(y), 0 <= y <= 1",
+        lambda y: digamma_slope(1 + y),
+        mpf(0),
+        mpf(1),
+        double=21,
+        float=10,
+        weight=lambda y: 1 / digamma_slope(1 + y),
+    ),
+    odd_fit("ATANH", mp.atanh, mpf(1) / 4, 13, 6),
 ]
 
 
@@ -242,6 +312,7 @@ CONSTANTS = {
     "TWO_OVER_PI": (2 / mp.pi, 1),
     "INVERSE_PI": (1 / mp.pi, 1),
     "TWO_THIRDS": (mpf(2) / 3, 2),
+    "DIGAMMA_ROOT": (DIGAMMA_ROOT, 2),
 }
 
 HEADER = '''"""Coefficients of vector math, by element type. Written by a script: do not edit.

@@ -131,8 +131,7 @@ def minimize(
         data: all other arrays, by name.
         method: "gd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lbfgs", or
             another gradient method of ``scipy.optimize.minimize``.
-        lr: learning rate, a number or a callable of the step; the default depends on
-            the method.
+        lr: learning rate, a number or a callable of the step (from 0); 0.01 by default.
         steps: at most so many steps.
         batch_size: rows per step; None: all.
         bounds: pairs (low, high) by parameter name, or one per element of the flat

@@ -140,6 +140,17 @@ def test_converges_and_says_so():
     assert found.history[0] == bowl()(np.zeros(3))
 
 
+def test_converged_result_meets_tol():
+    """The iterate that met ``tol`` is returned, not an equal loss before it."""
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        objective = line(seed=seed)
+        found = minimize_objective(
+            objective, rng.standard_normal(3), method="nesterov", lr=0.1
+        )
+        assert found.success and np.max(np.abs(found.jac)) < 1e-8
+
+
 def test_stationary_start():
     found = minimize_objective(bowl(), np.ones(3))
     assert found.success and found.nit == 0

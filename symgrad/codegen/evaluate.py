@@ -108,6 +108,19 @@ class Evaluator:
         self.home()
         return results
 
+    def counted_inside(
+        self, end: Value, step: int, body: Callable[[Value], None]
+    ) -> None:
+        """``counted`` from 0 that may stand inside a branch: it emits where the emitter
+        is, and its body must not evaluate nodes."""
+
+        def turn(counter: Value, _: list[Value]) -> Sequence[Value]:
+            body(counter)
+            return ()
+
+        emitter = self.emitter
+        emitter.loop(emitter.const(0, "i64"), end, step, (), turn)
+
     # -- evaluation ------------------------------------------------------------------
 
     def value(self, node: Node) -> Value:
@@ -416,6 +429,8 @@ class Evaluator:
         return self._as_value(self.fetch(address, kind), node, address.level)
 
     def _load_input(self, node: Load, array: Input) -> Placed:
+        if self._tiled(node, array):
+            return self._load_tile(node, array)
         spec = self.layout.specs[array.name]
         base, dtype = self._input_base(array)
         indices = self.checked(node.indices, array.shape)
@@ -431,6 +446,25 @@ class Evaluator:
         loaded = self.fetch(address, kind)
         value = operations.from_memory(self.emitter, loaded, dtype, self.type)
         return value, address.level
+
+    def _tiled(self, node: Load, array: Input) -> bool:
+        """Whether the element is in the tile of the current block of rows."""
+        if self.row is None or self.lanes == 1 or not node.indices:
+            return False
+        return node.indices[0] is self.row and array in self.layout.tiles(self.step)
+
+    def _load_tile(self, node: Load, array: Input) -> Placed:
+        base = self.memory("scratch", "tile", array.name)
+        shape = array.shape[1:]
+        indices = self.checked(node.indices[1:], shape)
+        strides = self.strides(shape, range(len(shape)))
+        found = self.address(base, self.type, indices, strides, 1, self.lanes)
+        emitter = self.at(found.level)
+        if found.lanes > 1:  # the column varies by lane
+            pointer = self._lane_pointers(found)
+            assert self.mask is not None
+            return self.at(found.level).gather(pointer, self.type, self.mask), found.level
+        return emitter.load(found.pointer, self.type, self.lanes), found.level
 
     def _input_base(self, array: Input) -> tuple[Value, str]:
         spec = self.layout.specs[array.name]

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symgrad import graph
-from symgrad.graph import Const, Input, Node
+from symgrad.graph import Const, Input, Load, Node
 from symgrad.schedule import cost
+from symgrad.schedule.nest import statements_in
 from symgrad.schedule.plan import Place, Plan, Step
 
 ROWS_PER_FLUSH = 4096
@@ -50,10 +51,17 @@ class Layout:
     specs: Mapping[str, ArraySpec]
     single: bool  # compute type float32
     slots: dict[tuple[object, ...], int] = field(default_factory=dict)
+    _tiles: dict[Step, frozenset[Input]] = field(default_factory=dict)
 
     def slot(self, *key: object) -> int:
         """The slot of ``key``, assigned on first use."""
         return self.slots.setdefault(key, len(self.slots))
+
+    def tiles(self, step: Step) -> frozenset[Input]:
+        """Inputs whose rows a pass loads block by block (tiles.py)."""
+        if step not in self._tiles:
+            self._tiles[step] = find_tiles(step, self.specs)
+        return self._tiles[step]
 
     def parameters(self) -> list[str]:
         """Names of the parameters, in the order of their pointers."""
@@ -119,6 +127,10 @@ def _measure_pass(
         if place.sums == "lanes":
             width = 4 if layout.single else 8
             result.offsets["scratch", place] = scratch.take(count * lanes * width)
+    for array in layout.tiles(step):
+        count = _count(array.shape[1:], lengths)
+        width = 4 if layout.single else 8
+        result.offsets["tile", array.name] = scratch.take(count * lanes * width)
     for place in step.scratch:
         count = _count(place.shape, lengths)
         size = count * lanes * layout.element_bytes(place)
@@ -154,6 +166,43 @@ def _count(shape: Sequence[Node], lengths: Mapping[str, int]) -> int:
     for extent in shape:
         total *= max(0, cost.length(extent, lengths))
     return total
+
+
+def tile_columns(array: Input) -> Node:
+    """Elements of one row of ``array``."""
+    total: Node = graph.const(1)
+    for extent in array.shape[1:]:
+        total = graph.fold_int("mul", total, extent)
+    return total
+
+
+def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
+    """The inputs that are worth loading in blocks of whole rows.
+
+    Floating point, C order, rank 2 or more, rows of at least one 128-bit piece, read at
+    the row index; and read by more than single columns.
+    """
+    reads: dict[Input, set[tuple[Node, ...]]] = {}
+    for s in statements_in(step.items):
+        for node in graph.walk(s.expressions):
+            if isinstance(node, Load) and isinstance(node.array, Input):
+                if len(node.indices) >= 2 and node.indices[0] is step.row:
+                    reads.setdefault(node.array, set()).add(node.indices[1:])
+    return frozenset(a for a, r in reads.items() if _worth_a_tile(a, specs[a.name], r))
+
+
+def _worth_a_tile(
+    array: Input, spec: ArraySpec, reads: set[tuple[Node, ...]]
+) -> bool:
+    if array.type != graph.FLOAT or not spec.contiguous:
+        return False
+    columns = tile_columns(array)
+    if not isinstance(columns, Const):
+        return True
+    if columns.value < 4:
+        return False
+    single = all(isinstance(i, Const) for indices in reads for i in indices)
+    return not single or 2 * len(reads) >= columns.value
 
 
 def static_stride(shape: Sequence[Node], axis: int) -> int | None:

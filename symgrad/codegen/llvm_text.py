@@ -290,12 +290,46 @@ class Emitter:
     def _slice(self, a: Value, start: int, lanes: int) -> Value:
         if lanes == 1:
             return self.extract(a, start)
-        picks = ", ".join(f"i32 {start + k}" for k in range(lanes))
+        return self.shuffle(a, a, range(start, start + lanes))
+
+    def shuffle(self, a: Value, b: Value, picks: Sequence[int]) -> Value:
+        """Lanes ``picks`` of ``a`` followed by ``b``."""
+        lanes = ", ".join(f"i32 {k}" for k in picks)
         return self._result(
-            f"shufflevector {a.spelled} {a.name}, {a.spelled} poison, "
-            f"<{lanes} x i32> <{picks}>",
+            f"shufflevector {a.spelled} {a.name}, {b.spelled} {b.name}, "
+            f"<{len(picks)} x i32> <{lanes}>",
             a.type,
-            lanes,
+            len(picks),
+        )
+
+    def concatenate(self, a: Value, b: Value) -> Value:
+        """The lanes of ``a``, then those of ``b``."""
+        return self.shuffle(a, b, range(2 * a.lanes))
+
+    def interleave(
+        self, a: Value, b: Value, lanes: int, block: int, half: int
+    ) -> Value:
+        """Per block of lanes: a0 b0 a1 b1 ... of its lower (0) or upper (1) half."""
+        picks: list[int] = []
+        for start in range(0, lanes, block):
+            first = start + half * (block // 2)
+            for k in range(first, first + block // 2):
+                picks += [k, lanes + k]
+        return self.shuffle(a, b, picks)
+
+    def interleave_pairs(self, a: Value, b: Value, lanes: int, half: int) -> Value:
+        """Per four lanes: a's lower (0) or upper (1) pair, then b's."""
+        picks: list[int] = []
+        for start in range(0, lanes, 4):
+            first = start + 2 * half
+            picks += [first, first + 1, lanes + first, lanes + first + 1]
+        return self.shuffle(a, b, picks)
+
+    def prefetch(self, pointer: Value) -> None:
+        """Bring a cache line in, to be read once or twice."""
+        self._declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.raw(
+            f"call void @llvm.prefetch.p0(ptr {pointer.name}, i32 0, i32 3, i32 1)"
         )
 
     def _combine(self, opcode: str, a: Value, b: Value) -> Value:

@@ -28,20 +28,29 @@ class Exp:
 
     __slots__ = ("high", "power", "tail")
 
-    def __init__(self, x: Lanes) -> None:
+    def __init__(self, x: Lanes, low: Lanes | None = None) -> None:
+        """exp(x + low), low at most some units in the last place of x."""
         ln2, ln2_low = table.LN2[x.value.type]
         self.power = Rounded(x, table.INVERSE_LN2[x.value.type][0])
         k = self.power.nearest
         exact = fma(k, -ln2, x)
-        high = fma(k, -ln2_low, exact)
-        error = fma(k, -ln2_low, exact - high)
-        q = polynomial(high, table.EXP[x.value.type])
-        self.high, self.tail = high, fma(high * high, q, error)
+        if low is None:
+            self.high = fma(k, -ln2_low, exact)
+            error = fma(k, -ln2_low, exact - self.high)
+        else:
+            self.high, error = fast_two_sum(exact, fma(k, -ln2_low, low))
+        q = polynomial(self.high, table.EXP[x.value.type])
+        self.tail = fma(self.high * self.high, q, error)
+
+    def mantissa_parts(self) -> tuple[Lanes, Lanes]:
+        """1 + high + tail as a rounded sum and what it lacks."""
+        total, error = fast_two_sum(self.high.const(1.0), self.high)
+        return total, error + self.tail
 
     def mantissa(self) -> Lanes:
         """1 + high + tail, rounded once but for the error of the tail."""
-        total, error = fast_two_sum(self.high.const(1.0), self.high)
-        return total + (error + self.tail)
+        total, rest = self.mantissa_parts()
+        return total + rest
 
 
 def exp_reduced(x: Lanes) -> tuple[Lanes, Rounded]:

@@ -48,6 +48,12 @@ def log(x: Lanes) -> Lanes:
     return _special(x, _log_sum(parts.mantissa - 1.0, parts.negated), parts)
 
 
+def log_of_normal(x: Lanes) -> Lanes:
+    """log(x) for positive normal x only."""
+    parts = take_apart(x, subnormals=False)
+    return _log_sum(parts.mantissa - 1.0, parts.negated)
+
+
 def _log_parts(f: Lanes) -> tuple[Lanes, Lanes]:
     """log(1+f) as a rounded value and what is missing, to about 2**-60."""
     half_square = (f * 0.5) * f

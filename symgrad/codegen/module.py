@@ -16,6 +16,7 @@ from symgrad.codegen.lower import (
     combine,
     kind_of,
 )
+from symgrad.codegen.tiles import load_tile
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step
 from symgrad.schedule.statements import Statement
@@ -111,8 +112,11 @@ class ModuleWriter:
             writer.open.append(loop.index)
             writer.row, writer.row_base = loop.index, counter
             if lanes > 1:
+                emitter = writer.home()
                 rows = emitter.binary("add", counter, numbers)
                 writer.mask = emitter.icmp("slt", rows, bound)
+            for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
+                load_tile(writer, array, end)
             writer.sums.update(zip(registers, phis, strict=True))
             writer.items(loop.items)
             writer._leave()

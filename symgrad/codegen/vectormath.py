@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from symgrad.codegen import (
+    math_erf,
     math_exp,
     math_hyperbolic,
     math_log,
+    math_pow,
     math_roots,
     math_trig,
 )
@@ -43,6 +45,9 @@ _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "acos": math_trig.acos,
     "atan": math_trig.atan,
     "atan2": math_trig.atan2,
+    "erf": math_erf.erf,
+    "erfc": math_erf.erfc,
+    "pow": math_pow.pow,
     "cbrt": math_roots.cbrt,
     "hypot": math_roots.hypot,
 }

@@ -256,11 +256,6 @@ def _jacobian_block(
 def _fresh_slot(roots: Iterable[Node]) -> int:
     """A slot above all that occur, bound or free."""
 
-    def into(node: Node) -> tuple[Node, ...]:
-        if isinstance(node, (Reduce, Array)):
-            return (*node.children, *node.indices)
-        over = node.over if isinstance(node, Scatter) else ()
-        return (*node.children, *over)
-
-    used = [n.slot for n in graph.walk(roots, into=into) if isinstance(n, Index)]
+    nodes = graph.walk(roots, into=graph.uses)
+    used = [n.slot for n in nodes if isinstance(n, Index)]
     return max(used, default=-1) + 1

@@ -25,17 +25,8 @@ from symgrad.errors import (
 )
 from symgrad.graph import Input, Node
 from symgrad.language import inference
-from symgrad.language.dims import (
-    Dimensions,
-    Guard,
-    Pairs,
-    default_static,
-    is_const,
-    known_from_shapes,
-    minus,
-    normal,
-    plus,
-)
+from symgrad.language.dims import Dimensions, Guard, Pairs, default_static
+from symgrad.language.extents import is_const, known_from_shapes, minus, normal, plus
 from symgrad.language.functions import apply_function, integer_constant
 from symgrad.language.indexing import subscript
 from symgrad.language.names import lookup
@@ -65,6 +56,9 @@ __all__ = [
 ]
 
 CONSTANTS = {"pi": pi, "e": e}
+
+_LISTED = 20
+"""Names that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +122,7 @@ def build(program: Program, specs: Mapping[str, InputSpec]) -> Built:
 
 
 def require_scalar(built: Built, program: Program) -> None:
-    """Raise a ShapeError that names the free dimensions unless the value is a scalar."""
+    """Raise a ShapeError that names the free dimensions if there are any."""
     extents = built.value.extents
     if not extents:
         return
@@ -268,7 +262,8 @@ class _Reading:
         names = [*self.specs, *self.assigned]
         near = get_close_matches(name, [*names, *CONSTANTS], n=1)
         hint = f": did you mean `{near[0]}`?" if near else ""
-        given = f"given are {', '.join(names)}" if names else "no values are given"
+        shown = ", ".join(names[:_LISTED]) + (", ..." if names[_LISTED:] else "")
+        given = f"given are {shown}" if names else "no values are given"
         return f"unknown name `{name[:60]}`{hint} ({given})"
 
     def inferred(self, uses: list[inference.Use]) -> Node:

@@ -208,4 +208,6 @@ def _canonical(call: Apply) -> Expr:
         return Apply("pow", (call.args[0], Number(2)), (), call.span)
     if call.function == "reciprocal":
         return Apply("div", (Number(1), call.args[0]), (), call.span)
+    if call.function == "polygamma" and literal_int(call.args[0]) == 0:
+        return Apply("digamma", call.args[1:], (), call.span)
     return call

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from symgrad import graph
 from symgrad.errors import ParseError, ShapeError, UnsupportedError
 from symgrad.graph import Node
-from symgrad.language.dims import is_const
+from symgrad.language.extents import is_const
 from symgrad.language.shapes import Context, align, common_extent, mismatch
 from symgrad.language.syntax import Apply, Expr, Text
 from symgrad.language.tensor import Tensor, at_index, axes, element
@@ -41,10 +41,10 @@ def contract(
     for factor in factors:
         for axis, label in enumerate(factor.labels):
             uses.setdefault(label, []).append((factor.expr, factor.tensor, axis))
-    extents = {
-        label: (_strict_extent if label in strict else common_extent)(context, expr, use)
-        for label, use in uses.items()
-    }
+    extents: dict[Label, Node] = {}
+    for label, use in uses.items():
+        common = _strict_extent if label in strict else common_extent
+        extents[label] = common(context, expr, use)
     indices, at = axes([extents[label] for label in output])
     summed = [label for label in uses if label not in output]
     bound = graph.canonical_indices([extents[label] for label in summed], avoid=indices)
@@ -136,9 +136,8 @@ def outer(context: Context, expr: Apply, args: list[Tensor]) -> Tensor:
             )
     if not (args[0].rank and args[1].rank):
         raise ShapeError("outer takes vectors, not scalars; write *")
-    factors = [Factor(e, t, (k,)) for k, (e, t) in enumerate(zip(expr.args, args,
-                                                                strict=True))]  # fmt: skip
-    return contract(context, expr, factors, (0, 1))
+    left, right = (Factor(expr.args[k], args[k], (k,)) for k in (0, 1))
+    return contract(context, expr, (left, right), (0, 1))
 
 
 def multiply(context: Context, expr: Apply, args: list[Tensor]) -> Tensor:
@@ -195,7 +194,8 @@ def _labels(
     free = tensor.rank - len(letters)
     if free < 0 or (free and "..." not in term):
         shape = context.has_shape(operand, tensor)
-        raise ShapeError(f'einsum: term "{term}" has {len(letters)} indices, but {shape}')
+        count = len(letters)
+        raise ShapeError(f'einsum: term "{term}" has {count} indices, but {shape}')
     head, _, tail = term.partition("...")
     return (*head, *range(free, 0, -1), *tail)
 

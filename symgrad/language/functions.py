@@ -13,8 +13,8 @@ from symgrad import graph, ops
 from symgrad.errors import ShapeError, UnsupportedError
 from symgrad.graph import Const, Node
 from symgrad.language import contractions, reductions
-from symgrad.language.dims import is_const, known_from_shapes, normal
-from symgrad.language.shapes import Context, align, axis_text, shape_text
+from symgrad.language.extents import is_const, known_from_shapes, normal
+from symgrad.language.shapes import Context, align
 from symgrad.language.syntax import Apply
 from symgrad.language.tensor import Tensor, at_index, axes, element, scalar
 
@@ -194,9 +194,8 @@ def _triangle(context: Context, expr: Apply, args: list[Tensor]) -> Tensor:
         raise ShapeError(f"{expr.function} takes a matrix, but {what}")
     k = args[1].body if len(args) > 1 else graph.const(0)
     if not (k.type == graph.INT and not k.free):
-        raise UnsupportedError(
-            f"the diagonal of {expr.function} must be an integer", span=expr.args[1].span
-        )
+        message = f"the diagonal of {expr.function} must be an integer"
+        raise UnsupportedError(message, span=expr.args[1].span)
     row, column = (at_index(i) for i in x.indices[-2:])
     op = "le" if expr.function == "tril" else "ge"
     keep = ops.apply(op, column, graph.fold_int("add", row, k))

@@ -1,10 +1,9 @@
 """SymPy classes for what SymPy lacks, or would change while it builds.
 
-Every function of the language that SymPy does not have with the same meaning is a class
-here: ``HEADS["softplus"]`` makes ``softplus(x)``. None of them evaluates. They print as
-the language writes them and typeset as a textbook does; ``expr.doit()`` turns those with
-a definition in SymPy's own functions into it, which is how they are differentiated and
-evaluated by SymPy.
+None of these heads evaluates. They print as the language writes them and typeset as a
+textbook does. ``expr.doit()`` turns those that have a definition in SymPy's own functions
+into it, which is how SymPy differentiates and evaluates them. The classes for the
+functions of the language are in :mod:`function_heads`.
 
 This module imports SymPy, and is therefore itself imported late.
 """
@@ -18,9 +17,6 @@ import sympy
 from sympy.core.symbol import Str
 from sympy.printing.precedence import PRECEDENCE
 
-from symgrad.language.names import FUNCTIONS
-from symgrad.language.syntax import INFIX, PREFIX
-
 # SymPy is not typed: its objects are Any here.
 
 ATOM = PRECEDENCE["Atom"]
@@ -31,6 +27,7 @@ class Head(sympy.Expr):
 
     is_commutative = True
     language_name = ""
+    precedence = PRECEDENCE["Func"]
 
     def __new__(cls, *args: Any) -> Any:
         return sympy.Expr.__new__(cls, *map(sympy.sympify, args))
@@ -142,7 +139,7 @@ class SlicePart(sympy.Basic):
         return self._text(printer)
 
 
-# --- heads with a shape of their own ---------------------------------------------------
+# --- heads with a shape of their own --------------------------------------------------
 
 
 class Group(Head):
@@ -204,10 +201,30 @@ class Item(Head):
         return power(f"{{{body}}}_{{{inner}}}", exp)
 
 
+def _put_in(definitions: list[tuple[Any, Any]], expr: Any) -> Any:
+    """``expr`` with names replaced by their values, the latest definition first."""
+    for name, value in reversed(definitions):
+        if isinstance(name, sympy.Indexed):
+            expr = expr.replace(
+                lambda e, base=name.base: (
+                    isinstance(e, sympy.Indexed) and e.base == base
+                ),
+                lambda e, n=name, v=value: v.subs(list(zip(n.indices, e.indices))),
+            )
+        else:
+            expr = expr.xreplace({name: value})
+    return expr
+
+
+def _at(value: Any, indices: Any, positions: Any) -> Any:
+    return value.subs(list(zip(indices, positions, strict=True)), simultaneous=True)
+
+
 class Let(Head):
     """Definitions in order, then the expression that uses them.
 
-    ``Let((h, value), ..., body)``. A definition is seen by all that follow.
+    ``Let((h, value), ..., body)``; ``h`` is a symbol, or ``h[i, j]`` for a tensor whose
+    element is given. A definition is seen by all that follow.
     """
 
     precedence = 0
@@ -222,16 +239,18 @@ class Let(Head):
 
     @property
     def free_symbols(self) -> Any:
-        free = self.body.free_symbols
+        free = set(self.body.free_symbols)
         for name, value in reversed(self.definitions):
-            free = (free - {name}) | value.free_symbols
+            bound = name.free_symbols | {name}
+            free = (free - bound) | (value.free_symbols - bound)
         return free
 
     def doit(self, **hints: Any) -> Any:
-        known: dict[Any, Any] = {}
+        """The body with all definitions put in, which may make it huge."""
+        known: list[tuple[Any, Any]] = []
         for name, value in self.definitions:
-            known[name] = value.xreplace(known)
-        return self.body.xreplace(known).doit(**hints)
+            known.append((name, _put_in(known, value)))
+        return _put_in(known, self.body).doit(**hints)
 
     def _sympystr(self, printer: Any) -> str:
         lines = [
@@ -254,16 +273,16 @@ class Let(Head):
 class Over(Head):
     """A reduction over explicit indices that SymPy lacks: min, max, logsumexp, norm.
 
-    ``Over(Str(kind), body, (i, lower, upper), ...)``, both limits included, as Sum.
+    ``Over(body, Str(kind), (i, lower, upper), ...)``, both limits included, as Sum.
     """
 
     @property
-    def kind(self) -> str:
-        return str(self.args[0])
+    def body(self) -> Any:
+        return self.args[0]
 
     @property
-    def body(self) -> Any:
-        return self.args[1]
+    def kind(self) -> str:
+        return str(self.args[1])
 
     @property
     def limits(self) -> Any:
@@ -280,7 +299,7 @@ class Over(Head):
         return self.func(*self.args)
 
     def _sympystr(self, printer: Any) -> str:
-        inner = ", ".join(printer._print(a) for a in self.args[1:])
+        inner = ", ".join(printer._print(a) for a in (self.body, *self.limits))
         return f"{self.kind}({inner})"
 
     _sympyrepr = _sympystr
@@ -300,135 +319,7 @@ class Over(Head):
 _OVER = {"min": r"\min", "max": r"\max"}
 
 
-# --- one class for each function --------------------------------------------------------
-
-_TIGHT = {"lt", "le", "gt", "ge", "eq", "ne"}
-_LEVELS = {
-    "or": PRECEDENCE["Or"], "and": PRECEDENCE["And"], "not": PRECEDENCE["Not"],
-    **dict.fromkeys(_TIGHT, PRECEDENCE["Relational"]), "pow": PRECEDENCE["Pow"],
-    "add": PRECEDENCE["Add"], "sub": PRECEDENCE["Add"], "neg": PRECEDENCE["Add"],
-    "pos": PRECEDENCE["Add"], "transpose": ATOM,
-    **dict.fromkeys(("mul", "div", "matmul", "floor_divide", "mod"), PRECEDENCE["Mul"]),
-}  # fmt: skip
-
-
-class InfixHead(Head):
-    """A binary operator that SymPy lacks: ``@``, ``//``, ``%``."""
-
-    def _sympystr(self, printer: Any) -> str:
-        level = self.precedence
-        left, right = self.args
-        first = printer.parenthesize(left, level, strict=True)
-        second = printer.parenthesize(right, level, strict=False)
-        return f"{first} {INFIX[self.language_name]} {second}"
-
-    _sympyrepr = _sympystr
-
-    def _latex(self, printer: Any, exp: str | None = None, **_: Any) -> str:
-        level = self.precedence
-        left, right = self.args
-        first = printer.parenthesize(left, level, is_neg=False, strict=True)
-        second = printer.parenthesize(right, level, is_neg=False, strict=False)
-        sign = _LATEX_INFIX.get(self.language_name)
-        if sign is None:
-            return power(f"{first} {second}", exp)
-        body = rf"\left({first} {sign} {second}\right)"
-        return body if exp is None else f"{body}^{{{exp}}}"
-
-
-class PrefixHead(Head):
-    """``+x``."""
-
-    def _sympystr(self, printer: Any) -> str:
-        inner = printer.parenthesize(self.args[0], self.precedence)
-        return f"{PREFIX[self.language_name]}{inner}"
-
-    _sympyrepr = _sympystr
-
-    def _latex(self, printer: Any, exp: str | None = None, **_: Any) -> str:
-        return power(f"+{printer.parenthesize(self.args[0], self.precedence)}", exp)
-
-
-class ConditionHead(InfixHead):
-    """Comparisons, and, or, not: numbers 0 or 1, in Iverson's brackets in LaTeX."""
-
-    def _sympystr(self, printer: Any) -> str:
-        if len(self.args) == 2:
-            return InfixHead._sympystr(self, printer)
-        return f"not {printer.parenthesize(self.args[0], self.precedence)}"
-
-    _sympyrepr = _sympystr
-
-    def bare(self, printer: Any) -> str:
-        """LaTeX without the outer brackets, for where it stands as a condition."""
-        inner = [self._side(printer, a) for a in self.args]
-        if len(inner) == 1:
-            return rf"\neg {inner[0]}"
-        return f" {_LATEX_CONDITION[self.language_name]} ".join(inner)
-
-    def _side(self, printer: Any, side: Any) -> str:
-        if not isinstance(side, ConditionHead):
-            return printer._print(side)
-        body = side.bare(printer)
-        looser = side.precedence <= self.precedence and side.func is not self.func
-        return rf"\left({body}\right)" if looser else body
-
-    def _latex(self, printer: Any, exp: str | None = None, **_: Any) -> str:
-        body = rf"\left[{self.bare(printer)}\right]"
-        return body if exp is None else f"{body}^{{{exp}}}"
-
-
-def _condition(condition: Any, printer: Any) -> str:
-    """LaTeX of a condition where a truth value is expected."""
-    if isinstance(condition, ConditionHead):
-        return condition.bare(printer)
-    return printer._print(condition)
-
-
-class WhereHead(Head):
-    """``where(c, a, b)``, typeset by cases."""
-
-    def _latex(self, printer: Any, exp: str | None = None, **_: Any) -> str:
-        condition, first, second = self.args
-        rows = [(first, rf"\text{{if}}\: {_condition(condition, printer)}")]
-        while isinstance(second, WhereHead):
-            condition, first, second = second.args
-            rows.append((first, rf"\text{{if}}\: {_condition(condition, printer)}"))
-        rows.append((second, r"\text{otherwise}"))
-        lines = r" \\ ".join(f"{printer._print(v)} & {text}" for v, text in rows)
-        return power(rf"\begin{{cases}} {lines} \end{{cases}}", exp)
-
-
-class ShapeHead(Head):
-    """``x.shape[k]``."""
-
-    def _sympystr(self, printer: Any) -> str:
-        base = printer.parenthesize(self.args[0], ATOM, strict=True)
-        return f"{base}.shape[{printer._print(self.args[1])}]"
-
-    _sympyrepr = _sympystr
-
-
-class TransposeHead(Head):
-    """``A.T``."""
-
-    precedence = ATOM
-
-    def _sympystr(self, printer: Any) -> str:
-        return f"{printer.parenthesize(self.args[0], ATOM, strict=True)}.T"
-
-    _sympyrepr = _sympystr
-
-    def _latex(self, printer: Any, exp: str | None = None, **_: Any) -> str:
-        inner = printer.parenthesize(self.args[0], PRECEDENCE["Pow"])
-        return power(rf"{inner}^{{\top}}", exp)
-
-
-_LATEX_INFIX = {"mod": r"\bmod", "floor_divide": r"\mathbin{/\!/}"}
-_LATEX_CONDITION = {
-    "lt": "<", "le": r"\leq", "gt": ">", "ge": r"\geq", "eq": "=", "ne": r"\neq",
-    "and": r"\wedge", "or": r"\vee",
-}  # fmt: skip
+# --- how ordinary heads look, and what they mean in SymPy's own functions -------------
 
 _LATEX_NAMES = {
     "sigmoid": r"\sigma", "minimum": r"\min", "maximum": r"\max", "min": r"\min",
@@ -491,42 +382,3 @@ def _native() -> dict[str, Callable[..., Any]]:
 
 
 NATIVE: dict[str, Callable[..., Any]] = _native()
-
-_SHAPES: dict[str, type[Head]] = {
-    **dict.fromkeys(INFIX, InfixHead),
-    **dict.fromkeys((*_LATEX_CONDITION, "not"), ConditionHead),
-    "pos": PrefixHead,
-    "transpose": TransposeHead,
-    "where": WhereHead,
-    "shape": ShapeHead,
-}
-_OWN_LEVEL = PRECEDENCE["Func"]
-
-
-def _make(name: str) -> type[Head]:
-    body = {
-        "language_name": name,
-        "precedence": _LEVELS.get(name, _OWN_LEVEL),
-        "__module__": __name__,
-        "__doc__": f"``{name}`` of the language.",
-    }
-    return type(name, (_SHAPES.get(name, Head),), body)
-
-
-HEADS: dict[str, type[Head]] = {name: _make(name) for name in FUNCTIONS}
-
-
-def __getattr__(name: str) -> type[Head]:
-    """Heads by name, so that they pickle."""
-    try:
-        return HEADS[name]
-    except KeyError:
-        raise AttributeError(name) from None
-
-
-def head(name: str) -> type[Head]:
-    """The class for a function of the language, made now if it is a user's own."""
-    found = HEADS.get(name)
-    if found is None:
-        found = HEADS[name] = _make(name)
-    return found

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from symgrad import graph, ops
 from symgrad.errors import DTypeError, GatherIndexError, ShapeError, UnsupportedError
 from symgrad.graph import Const, Index, Node
-from symgrad.language.dims import known_from_shapes, linear, minus, normal, plus
+from symgrad.language.extents import known_from_shapes, linear, minus, normal, plus
 from symgrad.language.shapes import Context, broadcast_extents, read_broadcast
 from symgrad.language.syntax import Ellipsis_, Expr, Item, NewAxis, Slice, Subscript
 from symgrad.language.tensor import BINDER_SLOT, Tensor, axes, element
@@ -150,8 +150,8 @@ def _expanded(context: Context, expr: Subscript, base: Tensor) -> list[Item]:
 def _gather(context: Context, item: Expr, axis: int, tensor: Tensor) -> _Gather:
     if tensor.body.type == graph.BOOL:
         raise UnsupportedError(
-            f"`{context.source(item)}` is a mask: the length of the result would depend "
-            "on the data. Use where(mask, value, 0), and sum(mask) to count",
+            f"`{context.source(item)}` is a mask: the length of the result would "
+            "depend on the data. Use where(mask, value, 0), and sum(mask) to count",
             span=item.span,
         )
     if tensor.body.type != graph.INT:
@@ -194,8 +194,8 @@ def _range(
 def _bound(context: Context, expr: Expr, value: Tensor) -> Node:
     if value.rank or not known_from_shapes(value.body):
         raise UnsupportedError(
-            "the bounds of a slice must be integers that are known from shapes, such as "
-            f"2 or len(x) - 1; `{context.source(expr)}` is not",
+            "the bounds of a slice must be integers that are known from shapes, such "
+            f"as 2 or len(x) - 1; `{context.source(expr)}` is not",
             span=expr.span,
         )
     return context.dims.resolve(normal(value.body))
@@ -255,23 +255,27 @@ def _inside(
     extent = context.dims.resolve(base.extents[gather.axis])
     ends = _ends(context, index)
     if ends is None:
-        below = ops.apply("lt", index, 0)
-        return ops.apply("where", below, graph.fold_int("add", index, extent), index)
+        return _wrapped(index, extent)
     dims = context.dims
     low, high = ends
     if dims.actual(low) > dims.actual(high):
-        return normal(index)  # over an empty axis: never read
+        dims.require("gt", low, high, "an empty axis, whose elements are never read")
+        return normal(index)
     bound = any(i.slot >= BINDER_SLOT for i in index.free)
     if dims.actual(low) < 0 and not bound:
         if dims.actual(high) >= 0:
-            wrapped = ops.apply("where", ops.apply("lt", index, 0),
-                                graph.fold_int("add", index, extent), index)  # fmt: skip
             _require_between(context, expr, gather, base, plus(low, extent), high)
-            return wrapped
+            return _wrapped(index, extent)
         dims.require("lt", high, 0, "an index that counts from the end")
         low, high, index = (plus(n, extent) for n in (low, high, index))
     _require_between(context, expr, gather, base, low, high)
     return normal(index)
+
+
+def _wrapped(index: Node, extent: Node) -> Node:
+    """``index``, where it is negative counted from the end."""
+    from_end = graph.fold_int("add", index, extent)
+    return ops.apply("where", ops.apply("lt", index, 0), from_end, index)
 
 
 def _ends(context: Context, index: Node) -> tuple[Node, Node] | None:
@@ -284,7 +288,10 @@ def _ends(context: Context, index: Node) -> tuple[Node, Node] | None:
     for atom, factor in form.terms.items():
         if isinstance(atom, Index):
             last = graph.fold_int("mul", minus(atom.extent, 1), graph.const(factor))
-            low, high = (plus(low, last), high) if factor < 0 else (low, plus(high, last))
+            if factor < 0:
+                low = plus(low, last)
+            else:
+                high = plus(high, last)
         elif known_from_shapes(atom):
             value = graph.fold_int("mul", atom, graph.const(factor))
             low, high = plus(low, value), plus(high, value)
@@ -308,9 +315,10 @@ def _require_between(
     if dims.actual(low) < 0 or dims.actual(high) >= length:
         variable = any(i.slot >= BINDER_SLOT for i in gather.tensor.body.free)
         source = f"`{context.source(gather.expr)}`"
-        runs = f" runs from {dims.actual(low)} to {dims.actual(high)}" if variable else ""
+        if variable:
+            source += f" runs from {dims.actual(low)} to {dims.actual(high)}: it"
         raise (ShapeError if variable else GatherIndexError)(
-            f"index {source}{runs} is out of range for axis {gather.axis} of "
+            f"index {source} is out of range for axis {gather.axis} of "
             f"`{context.source(expr.base)}`, which has length {length}",
             span=gather.expr.span,
         )

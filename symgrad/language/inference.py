@@ -32,7 +32,7 @@ class _HasShape(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """The size is ``offset`` more than the length of ``axis`` of the input ``array``."""
+    """The size is the length of ``axis`` of the input ``array``, plus ``offset``."""
 
     array: str
     axis: int
@@ -43,7 +43,7 @@ def unknown_sizes(
     program: Program, specs: Mapping[str, _HasShape], constants: Collection[str]
 ) -> dict[str, list[Use]]:
     """Per name that only the limits of sums explain, the axes that determine it."""
-    nodes = walk(program_roots(program))
+    nodes = walk(*program_roots(program))
     binds = [node for node in nodes if isinstance(node, Bind)]
     if not binds:
         return {}
@@ -68,14 +68,15 @@ def _uses(bind: Bind, specs: Mapping[str, _HasShape]) -> list[Use]:
     for node in walk(bind.body):
         if not isinstance(node, Subscript) or not isinstance(node.base, Name):
             continue
-        if node.base.id not in specs or len(node.items) > len(specs[node.base.id].shape):
+        array = node.base.id
+        if array not in specs or len(node.items) > len(specs[array].shape):
             continue
         for axis, item in enumerate(node.items):
             if isinstance(item, (NewAxis, Ellipsis_)):
                 break
             place = _offset(item)
             if place is not None and place[0] == bind.index:
-                found.append(Use(node.base.id, axis, place[1]))
+                found.append(Use(array, axis, place[1]))
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from symgrad import graph, ops
 from symgrad.errors import ShapeError, UnsupportedError
 from symgrad.graph import Const, Index, Node
-from symgrad.language.dims import is_const, product
+from symgrad.language.extents import is_const, product
 from symgrad.language.shapes import Context, shape_text
 from symgrad.language.syntax import Apply, Expr, Number
 from symgrad.language.tensor import Tensor, at_index, axes, element
@@ -173,7 +173,8 @@ def integer(expr: Expr) -> int:
     if isinstance(expr, Number) and isinstance(expr.value, int):
         return int(expr.value)
     if isinstance(expr, Apply) and expr.function in ("neg", "pos"):
-        return -integer(expr.args[0]) if expr.function == "neg" else integer(expr.args[0])
+        value = integer(expr.args[0])
+        return -value if expr.function == "neg" else value
     raise UnsupportedError("this must be an integer literal", span=expr.span)
 
 

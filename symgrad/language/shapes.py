@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from symgrad import graph
 from symgrad.errors import ShapeError, Span
 from symgrad.graph import Index, Node
-from symgrad.language.dims import Dimensions, is_const
+from symgrad.language.dims import Dimensions
+from symgrad.language.extents import is_const
 from symgrad.language.syntax import Apply, Expr, NewAxis, Subscript, to_text
 from symgrad.language.tensor import Tensor, axes, element
 
@@ -113,7 +114,7 @@ def read_broadcast(
     skip = len(extents) - tensor.rank
     resolved = [context.dims.resolve(extent) for extent in tensor.extents]
     places = [
-        where if own is extent or not context.dims.actual(own) == 1 else graph.const(0)
+        where if own is extent or context.dims.actual(own) != 1 else graph.const(0)
         for own, extent, where in zip(resolved, extents[skip:], at[skip:], strict=True)
     ]
     return element(tensor, places)

@@ -2,13 +2,14 @@
 
 ``to_sympy`` evaluates nothing: ``x/x`` stays ``x/x``. Sums and products use SymPy's
 ``Add``, ``Mul``, ``Pow`` and its own functions where they mean the same; everything else
-is a head of :mod:`heads`. ``from_sympy`` reads what ``to_sympy`` wrote into the same tree
-again (:func:`syntax.same`), and reads any real formula that SymPy users write.
+is a head of ours. ``from_sympy`` reads what ``to_sympy`` wrote into the same tree again
+(:func:`syntax.same`), and reads any real formula that SymPy users write.
 
 The two agree by these conventions: ``a - b`` is ``Add(a, Mul(-1, b))``, ``-a`` is
-``Mul(-1, a)``, ``a/b`` is ``Mul(a, Pow(b, -1))``, ``1/b`` is ``Pow(b, -1)``, ``sqrt(a)``
-is ``Pow(a, 1/2)``, and a run ``a + b - c`` is one ``Add``. What would be read as one of these but is written in
-another way, such as ``a + (-b)``, is kept apart by a ``Group``.
+``Mul(-1, a)``, ``a/b`` is ``Mul(a, Pow(b, -1))``, ``1/b`` is ``Pow(b, -1)``,
+``sqrt(a)`` is ``Pow(a, 1/2)``, and a run ``a + b - c`` is one ``Add``. What would be read
+as one of these but is written in another way, such as ``a + (-b)``, is kept apart by a
+``Group``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from symgrad.language.sympy_reader import SYMPY_FUNCTIONS, from_sympy
+from symgrad.language.sympy_reader import from_sympy
+from symgrad.language.sympy_scalars import SYMPY_FUNCTIONS
 from symgrad.language.syntax import (
     Apply,
     Bind,
@@ -38,13 +40,14 @@ __all__ = ["from_sympy", "to_sympy"]
 
 _SUMS, _PRODUCTS = ("add", "sub"), ("mul", "div")
 
+
 def to_sympy(program: Program) -> Any:
     """``program`` as an unevaluated SymPy expression; assignments become a ``Let``."""
     import sympy
 
     from symgrad.language import heads
 
-    writer = _Writer()
+    writer = Writer()
     result = writer.write(program.result)
     if not program.assignments:
         return result
@@ -55,15 +58,17 @@ def to_sympy(program: Program) -> Any:
     return heads.Let(*definitions, result)
 
 
-class _Writer:
+class Writer:
     """Converts expressions bottom-up with a stack of its own; shared parts once."""
 
     def __init__(self) -> None:
         import sympy
 
         from symgrad.language import heads
+        from symgrad.language.function_heads import head
 
         self.sympy = sympy
+        self.head = head
         self.heads = heads
         self.done: dict[Expr, Any] = {}
         self.minus_one = sympy.S.NegativeOne
@@ -133,14 +138,21 @@ class _Writer:
         return self.done[item]
 
     def bind(self, node: Bind) -> Any:
+        """``Sum``, ``Product`` or ``Over``; a binder right inside shares its limits."""
         index = self.sympy.Symbol(node.index)
         lower, upper = self.done[node.lower], self.done[node.upper]
-        limits = self.sympy.Tuple(index, lower, upper)
+        limits = [self.sympy.Tuple(index, lower, upper)]
         body = self.done[node.body]
+        if isinstance(node.body, Bind) and node.body.kind == node.kind:
+            limits = [*body.limits, *limits]
+            body = body.args[0]
         kinds = {"sum": self.sympy.Sum, "prod": self.sympy.Product}
         if node.kind in kinds:
-            return self.new(kinds[node.kind], body, limits)
-        return self.heads.Over(self.sympy.core.symbol.Str(node.kind), body, limits)
+            result = self.sympy.Basic.__new__(kinds[node.kind], body, *limits)
+            result.is_commutative = True
+            return result
+        kind = self.sympy.core.symbol.Str(node.kind)
+        return self.new(self.heads.Over, body, kind, *limits)
 
     # --- operators and functions ---
 
@@ -153,7 +165,7 @@ class _Writer:
         if native is not None:
             return self.new(native, *args)
         words = [self.heads.Keyword(w, self.literal(v)) for w, v in node.keywords]
-        return self.new(self.heads.head(node.function), *args, *words)
+        return self.new(self.head(node.function), *args, *words)
 
     def literal(self, value: Expr) -> Any:
         """The value of a keyword: a number or a tuple of numbers."""
@@ -191,7 +203,9 @@ class _Writer:
         return self.negative(node.args[0], self.done[node.args[0]])
 
     def negative(self, operand: Expr, value: Any) -> Any:
-        if isinstance(operand, Number) and not isinstance(operand.value, bool):
+        if isinstance(operand, Number) and not isinstance(
+            operand.value, bool
+        ):  # literal
             if operand.value > 0:
                 return self.number(-operand.value)
         if self.is_negative(value):
@@ -219,14 +233,14 @@ class _Writer:
         return result
 
 
-_OPERATORS: dict[str, Callable[[_Writer, Apply], Any]] = {
-    "add": _Writer.sum,
-    "sub": _Writer.sum,
-    "mul": _Writer.product,
-    "div": _Writer.product,
-    "neg": _Writer.negate,
-    "pow": _Writer.power,
-    "sqrt": _Writer.root,
+_OPERATORS: dict[str, Callable[[Writer, Apply], Any]] = {
+    "add": Writer.sum,
+    "sub": Writer.sum,
+    "mul": Writer.product,
+    "div": Writer.product,
+    "neg": Writer.negate,
+    "pow": Writer.power,
+    "sqrt": Writer.root,
 }
 
 

@@ -99,7 +99,7 @@ class NewAxis:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Ellipsis_:  # noqa: N801 - the builtin has the name
+class Ellipsis_:
     """``...`` as an item of a subscript."""
 
     span: Span | None = None
@@ -161,7 +161,7 @@ class Program:
         return "\n".join([*lines, to_text(self.result)])
 
 
-# --- walks ---------------------------------------------------------------------------
+# --- walks ----------------------------------------------------------------------------
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
@@ -266,7 +266,7 @@ def _item_key(item: Item) -> tuple[object, ...]:
     return (type(item).__name__ if isinstance(item, (NewAxis, Ellipsis_)) else "Expr",)
 
 
-# --- printing ------------------------------------------------------------------------
+# --- printing -------------------------------------------------------------------------
 
 INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "pow": "**",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from symgrad import graph
 from symgrad.graph import Call, Const, Index, Load, Node, Reduce
-from symgrad.language.dims import is_const, normal
+from symgrad.language.extents import is_const, normal
 from symgrad.ops import OPS
 
 BINDER_SLOT = 1000

@@ -163,6 +163,15 @@ class Run:
             self.best[:] = self.x
             self.counters[self.loops.BEST_STEP] = self.step
 
+    def is_as_good_as_best(self) -> bool:
+        """Whether the loss at ``x`` is the lowest seen, but for rounding.
+
+        At a minimum the losses of the last steps differ by rounding only; the best of
+        them need not be the one whose gradient met ``tol``.
+        """
+        lowest = float(self.values[self.loops.BEST])
+        return self.loss <= lowest + 1e-12 * max(1.0, abs(lowest))
+
     # ------------------------------------------------------------------------ history
 
     def _make_room(self, count: int) -> None:
@@ -308,6 +317,8 @@ def _finish(
 ) -> OptimizeResult:
     plan = run.plan
     gradient = np.zeros(plan.objective.size)
+    if run.why == run.loops.CONVERGED and run.is_as_good_as_best():
+        run.best[:] = run.x
     fun = evaluator(plan.objective)(run.best, gradient)
     run.evaluations += 1
     if status is None:
@@ -349,9 +360,9 @@ def _message(
     full: FullLoss | None,
 ) -> str:
     plan, slope = run.plan, projected_gradient(run.best, gradient, run.plan.bounds)
-    lr = float(plan.rates(max(run.step - 1, 0), 1)[0])
+    lr = _typical_rate(run, failed=status is Status.DIVERGED)
     if status is Status.CONVERGED:
-        return advice.converged(run.step, slope, plan.tol)
+        return advice.converged(run.step, run.largest if run.why else slope, plan.tol)
     if status is Status.STOPPED:
         return advice.stopped(run.step)
     if status is Status.INTERRUPTED:
@@ -368,6 +379,13 @@ def _message(
         plan.steps, slope=slope, tol=plan.tol, lr=lr, history=run.history()[0],
         better_lr=lambda: _better_lr(run, lr),
     )  # fmt: skip
+
+
+def _typical_rate(run: Run, failed: bool) -> float:
+    """The rate of the step that failed, or else a schedule's largest of a few."""
+    last = max(run.step - 1, 0)
+    asked = (last,) if failed else (0, last // 2, last)
+    return max(float(run.plan.rates(step, 1)[0]) for step in asked)
 
 
 def _better_lr(run: Run, lr: float) -> float | None:

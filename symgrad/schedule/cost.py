@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from symgrad import graph, ops
-from symgrad.graph import Call, Const, Index, Load, Node, Reduce
+from symgrad.graph import Call, Const, Index, Input, Load, Node, Reduce
 from symgrad.language.dims import evaluate
 
 CAP = 1e12
@@ -44,13 +44,15 @@ def own_cost(node: Node) -> float:
 
 
 def load_cost(node: Load) -> float:
-    """A vector load along the last axis is cheap; strided and indirect ones gather."""
+    """Vector loads along the last axis are cheap, and so are rows of an input, which
+    come in tiles; other strided loads and indirect ones gather."""
     cheap, strided, indirect = 1.0, 6.0, 8.0
     worst = cheap
+    rows_of_input = isinstance(node.array, Input)
     for axis, i in enumerate(node.indices):
         last = axis == len(node.indices) - 1
         if isinstance(i, Index):
-            if is_dynamic(i) and not last:
+            if is_dynamic(i) and not last and not (axis == 0 and rows_of_input):
                 worst = max(worst, strided)
         elif any(isinstance(n, Load) for n in graph.walk(i)):
             worst = max(worst, indirect)

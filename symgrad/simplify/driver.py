@@ -1,4 +1,4 @@
-"""Applying the stages: bottom-up, every node once, until nothing changes.
+"""Applying the stages: bottom-up, each node until no rule changes it.
 
 inline arrays -> canonicalise -> stabilise -> specialise
 """
@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from symgrad import graph
 from symgrad.graph import Array, Load, Node, Reduce
 from symgrad.simplify.match import fill, matches, needed, traits
-from symgrad.simplify.rule import KINDS, Rule, Step, head
+from symgrad.simplify.rule import EVERYWHERE, KINDS, Rule, Step, head
 from symgrad.simplify.rules import STAGES
 
-_ROUNDS = 4  # of one stage over the whole graph; two is the rule
-_REWRITES = 20  # per node of the graph, on average
+_REWRITES = 20  # per node of the graph and stage, on average; a bound against cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +80,27 @@ class _Stage:
     """A set of rules, filed by what they apply to."""
 
     def __init__(self, rows: Sequence[Rule | Step]) -> None:
+        general = [r for r in rows if isinstance(r, Step) and r.heads == EVERYWHERE]
+        self.general = [(frozenset[object](), row) for row in general]
         self.rows: dict[str | None, list[tuple[frozenset[object], Rule | Step]]] = {}
         for row in rows:
-            if isinstance(row, Rule):
-                self.rows.setdefault(head(row.lhs), []).append((needed(row), row))
-            else:
-                for name in row.heads:
-                    self.rows.setdefault(name, []).append((frozenset(), row))
+            rule = isinstance(row, Rule)
+            for name in (head(row.lhs),) if rule else row.heads:
+                filed = self.rows.setdefault(name, list(self.general))
+                filed.append((needed(row) if rule else frozenset(), row))
 
     def __call__(
         self, roots: tuple[Node, ...], trace: list[Rewrite]
     ) -> tuple[Node, ...]:
         if not self.rows:
             return roots
-        for _ in range(_ROUNDS):
-            run = _Run(self, trace, _REWRITES * len(graph.walk(roots)))
-            before, roots = roots, tuple(run.normal(root) for root in roots)
-            if roots == before:
-                break
-        return roots
+        run = _Run(self, trace, _REWRITES * len(graph.walk(roots)))
+        return tuple(run.normal(root) for root in roots)
 
     def rewrite(self, node: Node) -> tuple[Rule | Step, Node] | None:
         """The first row that changes ``node``, and what it makes of it."""
         seen = traits(node)
-        for must_have, row in self.rows.get(head(node), ()):
+        for must_have, row in self.rows.get(head(node), self.general):
             if not must_have <= seen:
                 continue
             after = row.apply(node) if isinstance(row, Step) else _replace(row, node)

@@ -54,7 +54,8 @@ def digest(root: Node) -> bytes:
     def unknown(node: Node) -> list[Node]:
         return [n for n in graph.uses(node) if n not in _digests]
 
-    for node in graph.walk(root, into=unknown):
+    order = graph.walk(root, into=unknown) if unknown(root) else [root]
+    for node in order:
         parts = (_own(node), *(_digests[n] for n in graph.uses(node)))
         _digests[node] = hashlib.blake2b(b"".join(parts), digest_size=16).digest()
     return _digests[root]

@@ -100,12 +100,15 @@ class Rule:
         return f"{self.name}: {self.lhs} -> {self.rhs} [{self.kind}]{guard}"
 
 
+EVERYWHERE = ("*",)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A rewrite that is no pattern: ``apply`` gives the new node, or None.
 
-    ``heads`` are the heads of the nodes it is tried on; ``examples`` are expressions
-    that it changes, on which tests sample it as they sample rules.
+    ``heads`` are the heads of the nodes it is tried on, or EVERYWHERE; ``examples`` are
+    expressions that it changes, on which tests sample it as they sample rules.
     """
 
     name: str

@@ -1,0 +1,150 @@
+"""Load blocks of rows of row-major arrays: transposed in registers, once per block.
+
+Lanes are rows, but rows are far apart in memory: reading one column of a block is a
+gather. For a whole block it is cheaper to read 128-bit pieces of each row and transpose
+them in registers, so that each column becomes one vector in scratch memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from symgrad.codegen import operations
+from symgrad.codegen.evaluate import Evaluator
+from symgrad.codegen.layout import tile_columns
+from symgrad.codegen.llvm_text import Emitter, Value
+from symgrad.graph import Const, Input
+
+PIECE_BYTES = 16
+UNROLLED_COLUMNS = 32
+"""Rows of at most so many static elements are loaded by straight-line code."""
+
+
+def load_tile(writer: Evaluator, array: Input, end: Value) -> None:
+    """Fill the scratch tile of ``array`` with the rows of the current block.
+
+    ``end``: one past the last row of the chunk. In the last block, lanes beyond it are
+    zero.
+    """
+    assert writer.row_base is not None
+    emitter = writer.home()
+    full = emitter.icmp(
+        "sle",
+        emitter.binary("add", writer.row_base, emitter.const(writer.lanes, "i64")),
+        end,
+    )
+    tile = _Tile(writer, array)
+    emitter = writer.home()
+    emitter.when(full, tile.transposed)
+    partial = emitter.binary("xor", full, emitter.const(True, "i1"))
+    emitter.when(partial, tile.gathered)
+
+
+class _Tile:
+    """Everything both ways of loading need, computed outside of the branches."""
+
+    def __init__(self, writer: Evaluator, array: Input) -> None:
+        self.writer, self.array, self.lanes = writer, array, writer.lanes
+        base, dtype = writer._input_base(array)
+        self.kind = operations.STORED[dtype][0]
+        self.piece = PIECE_BYTES // (8 if self.kind == "double" else 4)
+        columns = tile_columns(array)
+        self.static = int(columns.value) if isinstance(columns, Const) else None
+        self.columns = writer.placed(columns)[0]
+        self.target = writer.memory("scratch", "tile", array.name)
+        assert writer.row_base is not None
+        emitter = writer.home()
+        offset = emitter.binary("mul", writer.row_base, self.columns)
+        self.source = emitter.gep(base, offset, self.kind)
+        self.rows = [self.source]
+        stride = writer.at(0).binary("mul", self.columns, emitter.const(1, "i64"))
+        emitter = writer.home()
+        for _ in range(self.lanes - 1):
+            self.rows.append(emitter.gep(self.rows[-1], stride, self.kind))
+
+    @property
+    def emitter(self) -> Emitter:
+        """The emitter, where it is."""
+        return self.writer.emitter
+
+    # -- full blocks -----------------------------------------------------------------
+
+    def transposed(self) -> None:
+        """All columns, ``piece`` at a time; the last piece may overlap."""
+        emitter = self.emitter
+        if self.static is not None and self.static <= UNROLLED_COLUMNS:
+            starts = list(range(0, self.static - self.piece + 1, self.piece))
+            if self.static % self.piece:
+                starts.append(self.static - self.piece)
+            for start in starts:
+                self._piece(emitter.const(start, "i64"))
+            return
+        last = emitter.binary(
+            "sub", self.columns, emitter.const(self.piece - 1, "i64")
+        )
+        self.writer.counted_inside(last, self.piece, self._piece)
+        self._piece(
+            emitter.binary("sub", self.columns, emitter.const(self.piece, "i64"))
+        )
+
+    def _piece(self, column: Value) -> None:
+        """Columns column .. column+piece-1 of all rows of the block."""
+        emitter, piece = self.emitter, self.piece
+        loads = [
+            emitter.load(emitter.gep(row, column, self.kind), self.kind, piece)
+            for row in self.rows
+        ]
+        groups = [self._concatenate(loads[k::piece]) for k in range(piece)]
+        for k, vector in enumerate(self._transpose(groups)):
+            at = emitter.binary("add", column, emitter.const(k, "i64"))
+            self._put(vector, at)
+
+    def _concatenate(self, parts: Sequence[Value]) -> Value:
+        parts = list(parts)
+        while len(parts) > 1:
+            parts = [
+                self.emitter.concatenate(a, b)
+                for a, b in zip(parts[::2], parts[1::2], strict=True)
+            ]
+        return parts[0]
+
+    def _transpose(self, groups: list[Value]) -> list[Value]:
+        """piece x piece blocks within 128-bit lanes, by interleaving."""
+        emitter, lanes = self.emitter, self.lanes
+        if self.piece == 2:
+            low, high = groups
+            return [emitter.interleave(low, high, lanes, 2, k) for k in (0, 1)]
+        a, b, c, d = groups
+        ab = [emitter.interleave(a, b, lanes, 4, k) for k in (0, 1)]
+        cd = [emitter.interleave(c, d, lanes, 4, k) for k in (0, 1)]
+        return [
+            emitter.interleave_pairs(ab[h], cd[h], lanes, k)
+            for h in (0, 1)
+            for k in (0, 1)
+        ]
+
+    def _put(self, vector: Value, column: Value) -> None:
+        """Store one column, in the compute type."""
+        emitter = self.emitter
+        vector = operations.to_float_type(emitter, vector, self.writer.type)
+        at = emitter.binary("mul", column, emitter.const(self.lanes, "i64"))
+        emitter.store(vector, emitter.gep(self.target, at, self.writer.type))
+
+    # -- the last block --------------------------------------------------------------
+
+    def gathered(self) -> None:
+        """Column by column with masked gathers."""
+        emitter, writer = self.emitter, self.writer
+        numbers = emitter.lane_numbers(self.lanes)
+        offsets = emitter.binary(
+            "mul", numbers, emitter.splat(self.columns, self.lanes)
+        )
+
+        def column(at: Value) -> None:
+            assert writer.mask is not None
+            pointer = emitter.gep(self.source, at, self.kind)
+            pointers = emitter.gep(pointer, offsets, self.kind)
+            self._put(emitter.gather(pointers, self.kind, writer.mask), at)
+
+        writer.counted_inside(self.columns, 1, column)
+
