@@ -25,7 +25,7 @@ mp.dps = 60
 
 Function = Callable[[mpf], mpf]
 TARGET = Path(__file__).parent.parent / "symgrad/codegen/math_coefficients.py"
-REFITTED = 4  # so many coefficients are rounded before the others are fitted
+REFITTED = 8  # so many coefficients are rounded before the others are fitted
 HALF_LN2 = mp.log(2) / 2
 QUARTER_PI = mp.pi / 4
 
@@ -120,19 +120,31 @@ def erf_tail(z: mpf) -> mpf:
     return series(direct, [terms[0] - 1, *terms[1:]])(z)
 
 
-def erfcx_fit(name: str, high: mpf, double: int, float: int, centre: int) -> Fit:
-    """(x+c)*exp(x**2)*erfc(x) = p((x-c)/(x+c)), 0.4 <= x <= high.
+ERFCX_CENTRE = 4  # symgrad.codegen.math_erf has it too
+
+
+def scaled_erfcx(x: mpf) -> mpf:
+    return (x + ERFCX_CENTRE) * mp.exp(x * x) * mp.erfc(x)
+
+
+ERFCX_MIDDLE = scaled_erfcx(mpf(ERFCX_CENTRE))
+
+
+def erfcx_fit(name: str, low: mpf, high: mpf, double: int, float: int) -> Fit:
+    """(x+c)*exp(x**2)*erfc(x) = middle + t*p(t), t = (x-c)/(x+c), low <= x <= high.
 
     Shepherd and Laframboise, Mathematics of Computation 36, 1981.
     """
+    c = ERFCX_CENTRE
 
     def scaled(t: mpf) -> mpf:
-        x = centre * (1 + t) / (1 - t)
-        return (x + centre) * mp.exp(x * x) * mp.erfc(x)
+        return scaled_erfcx(c * (1 + t) / (1 - t))
 
-    text = f"(x+{centre})*exp(x**2)*erfc(x) = p(t), t = (x-{centre})/(x+{centre})"
-    low, high = ((x - centre) / (x + centre) for x in (mpf("0.4"), high))
-    return Fit(name, text, scaled, low, high, double, float, lambda t: 1 / scaled(t))
+    slope = mpmath.diff(scaled, 0)
+    rest = series(lambda t: (scaled(t) - ERFCX_MIDDLE) / t, [slope])
+    text = f"(x+{c})*exp(x**2)*erfc(x) = middle + t*p(t), t = (x-{c})/(x+{c})"
+    low, high = ((x - c) / (x + c) for x in (low, high))
+    return Fit(name, text, rest, low, high, double, float, lambda t: t / scaled(t))
 
 
 DIGAMMA_ROOT = mp.findroot(mp.digamma, mpf("1.4616321449683623"))
@@ -226,16 +238,16 @@ FITS = [
         float=7,
         weight=lambda z: 1 / (1 + erf_tail(z)),
     ),
-    erfcx_fit("ERFCX", mpf("27.3"), 22, 10, 3),
+    erfcx_fit("ERFCX", mpf("0.74"), mpf("27.3"), 21, 9),
     Fit(
         "DIGAMMA",
-        "digamma(1+y) = (1 + y - root) * p(y), 0 <= y <= 1",
-        lambda y: digamma_slope(1 + y),
-        mpf(0),
-        mpf(1),
-        double=21,
+        "digamma(3/2+y) = (3/2 + y - root) * p(y), -1/2 <= y <= 1/2",
+        lambda y: digamma_slope(mpf(3) / 2 + y),
+        -mpf(1) / 2,
+        mpf(1) / 2,
+        double=23,
         float=10,
-        weight=lambda y: 1 / digamma_slope(1 + y),
+        weight=lambda y: 1 / digamma_slope(mpf(3) / 2 + y),
     ),
     odd_fit("ATANH", mp.atanh, mpf(1) / 4, 13, 6),
 ]
@@ -312,7 +324,8 @@ CONSTANTS = {
     "TWO_OVER_PI": (2 / mp.pi, 1),
     "INVERSE_PI": (1 / mp.pi, 1),
     "TWO_THIRDS": (mpf(2) / 3, 2),
-    "DIGAMMA_ROOT": (DIGAMMA_ROOT, 2),
+    "ERFCX_MIDDLE": (ERFCX_MIDDLE, 2),
+    "DIGAMMA_ROOT": (DIGAMMA_ROOT, 3),
 }
 
 HEADER = '''"""Coefficients of vector math, by element type. Written by a script: do not edit.

@@ -19,35 +19,44 @@ Arrays = Mapping[str, Any]
 # --------------------------------------------------------------------------------------
 
 
-def _special(name: str) -> Callable[..., Any]:
-    def function(*args: Any) -> Any:
-        import scipy.special
-
-        return getattr(scipy.special, name)(*args)
-
-    return function
-
-
 class NumpyMath:
     """The language in NumPy. Reductions are over all axes unless ``axis`` is given."""
 
     torch = None
-    erf, erfc, digamma = _special("erf"), _special("erfc"), _special("digamma")
-    lgamma, sigmoid = _special("gammaln"), _special("expit")
-    polygamma = staticmethod(lambda n, x: _special("polygamma")(n, x))
-    softmax = staticmethod(lambda x, axis=-1: _special("softmax")(x, axis))
-    log_softmax = staticmethod(lambda x, axis=-1: _special("log_softmax")(x, axis))
-    softplus = staticmethod(lambda x: np.logaddexp(0.0, x))
-    relu = staticmethod(lambda x: np.maximum(x, 0.0))
-    number = staticmethod(lambda x: np.asarray(x, np.float64))
-    swap = staticmethod(np.transpose)
-    stop = staticmethod(lambda x: x)
+    special = {
+        "digamma": "digamma",
+        "erf": "erf",
+        "erfc": "erfc",
+        "lgamma": "gammaln",
+        "log_softmax": "log_softmax",
+        "polygamma": "polygamma",
+        "sigmoid": "expit",
+        "softmax": "softmax",
+    }
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
+        if name not in self.special:
+            return getattr(np, name)
+        import scipy.special
+
+        return getattr(scipy.special, self.special[name])
+
+    def number(self, x: Any) -> Any:
+        return np.asarray(x, np.float64)
+
+    def softplus(self, x: Any) -> Any:
+        return np.logaddexp(0.0, x)
+
+    def relu(self, x: Any) -> Any:
+        return np.maximum(x, 0.0)
+
+    def swap(self, x: Any, axes: Sequence[int] | None = None) -> Any:
+        return np.transpose(x, axes)
 
     def logsumexp(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-        return _special("logsumexp")(x, axis, None, keepdims)
+        import scipy.special
+
+        return scipy.special.logsumexp(x, axis, None, keepdims)
 
     def norm(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
@@ -68,8 +77,6 @@ def _all_axes(x: Any, axis: Any) -> tuple[int, ...]:
 
 class TorchMath:
     """The language in PyTorch, in float64."""
-
-    names = {"abs": "abs", "asin": "asin", "max": "amax", "min": "amin", "pow": "pow"}
 
     def __init__(self) -> None:
         import torch
@@ -155,7 +162,7 @@ class TorchMath:
         return self.torch.sign(x) * self.torch.abs(x) ** (1 / 3)
 
     def swap(self, x: Any, axes: Sequence[int] | None = None) -> Any:
-        return x.permute(*(range(x.ndim)[::-1] if axes is None else axes))
+        return x.permute(tuple(range(x.ndim)[::-1] if axes is None else axes))
 
     def floor_divide(self, a: Any, b: Any) -> Any:
         return self.torch.floor(a / b)
@@ -165,9 +172,6 @@ class TorchMath:
 
     def eye(self, n: int) -> Any:
         return self.torch.eye(n, dtype=self.torch.float64)
-
-    def stop(self, x: Any) -> Any:
-        return x.detach()
 
     def _as(self, x: Any) -> Any:
         return x if isinstance(x, self.torch.Tensor) else self.number(x)
@@ -228,7 +232,7 @@ def torch_gradient(
     """The value of ``function(m, **values)`` and its gradient, by PyTorch."""
     leaves = torch_leaves(values, wrt)
     loss = function(torch_math(), **leaves)
-    return float(loss), _gradients(loss, leaves, wrt)
+    return float(loss.detach()), _gradients(loss, leaves, wrt)
 
 
 def _gradients(loss: Any, leaves: Arrays, wrt: Sequence[str]) -> dict[str, np.ndarray]:

@@ -399,11 +399,35 @@ def test_rows_may_change_without_a_build():
         np.testing.assert_allclose(run(result, data), expected)
 
 
+def test_slices_of_slices_at_many_sizes():
+    """A graph is right for every size that its guards let through."""
+    rng = np.random.default_rng(3)
+
+    def bound() -> str:
+        return rng.choice(["", str(rng.integers(-6, 7))])
+
+    reused = 0
+    for _ in range(150):
+        steps = [f"[{bound()}:{bound()}:{rng.choice([-3, -2, -1, 1, 2])}]"
+                 for _ in range(rng.integers(1, 4))]  # fmt: skip
+        text = "x" + "".join(steps)
+        first = {"x": rng.normal(size=rng.integers(2, 12))}
+        result = built(text, first)
+        for n in (*first["x"].shape, 0, 2, 5, 6, 8, 13, 40):
+            data = {"x": rng.normal(size=n)}
+            if dims.violated(result.guards, {"x.0": n}) is None:
+                np.testing.assert_array_equal(run(result, data), eval(text, {}, data))
+                reused += 1
+    assert reused > 500
+
+
 def test_sizes_that_break_an_assumption_are_seen():
     result = built("sum(x[3:]) + x[10]")
     assert dims.violated(result.guards, {"x.0": 11}) is None
     assert dims.violated(result.guards, {"x.0": 10}) is not None
-    assert dims.read_sizes({"x.0": (("x", 0), ("y", 0))}, {"x": (3,), "y": (4,)}) is None
+    same = {"x.0": (("x", 0), ("y", 0))}
+    assert dims.read_sizes(same, {"x": (3,), "y": (4,)}) is None
+    assert dims.read_sizes(same, {"x": (3,), "y": (3,)}) == {"x.0": 3}
 
 
 def test_a_computed_length_of_one_broadcasts_under_a_guard():
@@ -426,6 +450,12 @@ def test_default_static():
     assert default_static((10, 10), False) == (False, True)
     assert default_static((10, 100), True) == (True, False)
     assert default_static((1,), False) == (True,)
+
+
+def test_a_guard_is_the_strongest_of_its_kind():
+    text = " + ".join(f"x[{k}] + x[-{k + 1}]" for k in range(50))
+    facts = [graph.to_text(guard.fact) for guard in built(text).guards]
+    assert facts == ["(x.0 >= 50)"]
 
 
 @pytest.mark.parametrize(
@@ -490,33 +520,33 @@ def apply(name, *args):
     return Apply(name, args)
 
 
-I, K, SIZE, ONE, ZERO = Name("ii"), Name("kk"), Name("n"), Number(1), Number(0)
+II, K, SIZE, ONE, ZERO = Name("ii"), Name("kk"), Name("n"), Number(1), Number(0)
 LAST = apply("sub", SIZE, ONE)
 
 
 def test_the_length_of_a_sum_is_inferred():
-    body = apply("mul", at("x", I), at("y", I))
+    body = apply("mul", at("x", II), at("y", II))
     total = Bind("sum", body, "ii", ZERO, LAST)
     check(Program((), apply("div", total, SIZE)), np.mean(d.x * d.y))
 
 
 def test_an_explicit_sum_is_the_graph_of_the_text():
-    total = Program((), Bind("sum", at("x", I), "ii", ZERO, LAST))
+    total = Program((), Bind("sum", at("x", II), "ii", ZERO, LAST))
     assert built(total).value.body is built("sum(x)").value.body
 
 
 def test_offsets_and_products():
-    next_ = at("x", apply("add", I, ONE))
-    body = apply("sub", next_, at("x", I))
+    next_ = at("x", apply("add", II, ONE))
+    body = apply("sub", next_, at("x", II))
     upper = apply("sub", SIZE, Number(2))
     check(Program((), Bind("sum", body, "ii", ZERO, upper)), d.x[-1] - d.x[0])
-    check(Program((), Bind("prod", at("v", I), "ii", ONE, LAST)), np.prod(d.v[1:]))
+    check(Program((), Bind("prod", at("v", II), "ii", ONE, LAST)), np.prod(d.v[1:]))
 
 
 def test_sums_in_sums():
-    inner = Bind("sum", apply("mul", at("X", I, K), at("v", K)), "kk", ZERO,
+    inner = Bind("sum", apply("mul", at("X", II, K), at("v", K)), "kk", ZERO,
                  apply("sub", Name("m"), ONE))  # fmt: skip
-    body = apply("pow", apply("sub", inner, at("y", I)), Number(2))
+    body = apply("pow", apply("sub", inner, at("y", II)), Number(2))
     program = Program((), Bind("sum", body, "ii", ZERO, LAST))
     check(program, np.sum((d.X @ d.v - d.y) ** 2))
     assert built(program).value.body is built("sum((X @ v - y)**2)").value.body
@@ -525,22 +555,50 @@ def test_sums_in_sums():
 def test_a_computed_array_in_a_sum():
     h = syntax.Assignment("h", apply("tanh", Name("x")))
     upper = apply("sub", apply("len", Name("h")), ONE)
-    body = apply("mul", at("h", I), at("x", I))
+    body = apply("mul", at("h", II), at("x", II))
     check(Program((h,), Bind("sum", body, "ii", ZERO, upper)),
           np.sum(np.tanh(d.x) * d.x))  # fmt: skip
 
 
 def test_sums_out_of_range():
-    body = apply("sub", at("x", apply("add", I, Number(3))), at("x", I))
+    body = apply("sub", at("x", apply("add", II, Number(3))), at("x", II))
     upper = apply("sub", apply("len", Name("x")), ONE)
     with pytest.raises(errors.ShapeError, match="runs from 3 to 102"):
         built(Program((), Bind("sum", body, "ii", ZERO, upper)))
 
 
 def test_sums_over_arrays_of_different_lengths():
-    body = apply("mul", at("x", I), at("z", I))
+    body = apply("mul", at("x", II), at("z", II))
     with pytest.raises(errors.ShapeError, match="100 by `x` and 99 by `z`"):
         built(Program((), Bind("sum", body, "ii", ZERO, LAST)))
+
+
+def test_limits_that_depend_on_an_outer_sum():
+    triangle = Bind("sum", apply("mul", at("v", II), at("w", K)), "kk", ZERO, II)
+    program = Program((), Bind("sum", triangle, "ii", ZERO, LAST))
+    check(program, sum(d.v[i] * d.w[k] for i in range(5) for k in range(i + 1)))
+    product = Bind("prod", at("w", K), "kk", II, Number(4))
+    program = Program((), Bind("sum", product, "ii", ZERO, Number(4)))
+    check(program, sum(np.prod(d.w[i:]) for i in range(5)))
+
+
+def test_a_convolution():
+    term = apply("mul", at("v", K), at("x", apply("sub", II, K)))
+    inner = apply("mul", Bind("sum", term, "kk", ZERO, II), at("w", II))
+    program = Program((), Bind("sum", inner, "ii", ZERO, Number(4)))
+    check(program, sum(d.w[i] * sum(d.v[k] * d.x[i - k] for k in range(i + 1))
+                       for i in range(5)))  # fmt: skip
+    term = apply("mul", at("v", K), at("x", apply("sub", apply("sub", II, K), ONE)))
+    program = Program(
+        (), Bind("sum", Bind("sum", term, "kk", ZERO, II), "ii", ZERO, Number(4))
+    )
+    with pytest.raises(errors.ShapeError, match="runs from -1 to 3"):
+        built(program)
+
+
+def test_limits_must_be_known():
+    with pytest.raises(errors.UnsupportedError, match="known from shapes"):
+        built(Program((), Bind("sum", at("x", II), "ii", ZERO, Name("k"))))
 
 
 # --- errors ---------------------------------------------------------------------------
@@ -551,6 +609,7 @@ BAD = [
     ("1 + X @ x", S_, r"X` has shape \(100, 5\), `x` has shape \(100,\)", 5),
     ("sum(x + z)", S_, "`x` has 100 elements, `z` has 99 elements", 5),
     ("x[1:] + x", S_, "99 elements, `x` has 100 elements", 1),
+    ("tanh(X @ v) - Z[:, 0]", S_, r"elements \(the rows of X\).*80 .*rows of Z", 1),
     ("X + W", S_, "do not broadcast", 1),
     ("a @ x", S_, "no scalars", 1),
     ("sum(x, axis=1)", S_, "axis 1 does not exist", 13),
@@ -607,7 +666,7 @@ def test_a_loss_must_be_a_scalar():
     for text, words in [
         ("(X @ v - y)**2", r"shape \(n,\) with n = 100 rows of X, y; wrap it in mean"),
         ("X + Y", r"shape \(n, 5\) with n = 100 rows of X, Y"),
-        ("x[1:]", r"shape \(n \+ -1,\)|shape \(n - 1,\) with n = 100 rows of x"),
+        ("x[1:]", r"shape \(n - 1,\) with n = 100 rows of x"),
         ("v", r"shape \(5,\); wrap"),
         ("x[:, None] * Z[:, 0]", r"shape \(n, m\) with n = 100 rows of x, m = 80 rows"),
     ]:

@@ -58,6 +58,8 @@ class Evaluator:
         self.row: Index | None = None  # set while the loop over rows is open
         self.row_base: Value | None = None
         self.mask: Value | None = None
+        self.jam: Index | None = None  # a loop of which several turns run together
+        self.variant = 0  # which of these turns is being emitted
         self.written: dict[Statement, tuple[Loop | None, ...]] = {}
         self.checks = 0
 
@@ -74,11 +76,18 @@ class Evaluator:
 
     def keep(self, key: object, value: Value, level: int) -> Placed:
         """Remember a value in its scope."""
-        self.scopes[level].values[key] = value
+        self.scopes[level].values[self._turn(key)] = value
         return value, level
+
+    def _turn(self, key: object) -> object:
+        """The key of a node that differs between turns which run together."""
+        if self.jam is not None and isinstance(key, Node) and self.jam in key.free:
+            return key, self.variant
+        return key
 
     def find(self, key: object) -> Placed | None:
         """A value computed before, in any open scope."""
+        key = self._turn(key)
         for level in range(len(self.scopes) - 1, -1, -1):
             value = self.scopes[level].values.get(key)
             if value is not None:

@@ -17,7 +17,7 @@ for serial step k ``serial_k(context, params, outs, work)``, and two ways in:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from symgrad import graph
 from symgrad.codegen import operations
@@ -33,6 +33,12 @@ COMMON = ("ptr %context", "ptr %params", "ptr %outs", "ptr %work")
 
 IDENTITY = {"sum": 0.0, "prod": 1.0, "min": float("inf"), "max": float("-inf")}
 COMBINE = {"sum": "fadd", "prod": "fmul", "min": "minimum", "max": "maximum"}
+
+
+SumKey = tuple[Statement, int | None]
+
+JAMMED_SUMS = 8
+"""Independent sums of one loop: two FMA units of four cycles latency."""
 
 
 def combine(emitter: Emitter, kind: str, a: Value, b: Value) -> Value:
@@ -56,7 +62,8 @@ class StepWriter(Evaluator):
     ) -> None:
         super().__init__(emitter, plan, layout, step, lanes)
         self.open: list[Index] = []
-        self.sums: dict[Statement, Value] = {}  # running sums held in registers
+        self.width = 1  # turns of the jammed loop
+        self.sums: dict[SumKey, Value] = {}  # running sums held in registers
         self.sum_places = {place.statement: place for place in step.sums}
 
     # -- items -----------------------------------------------------------------------
@@ -66,39 +73,106 @@ class StepWriter(Evaluator):
         for item in items:
             if isinstance(item, Loop):
                 self.loop(item)
-            else:
+            elif self.jam is None:
                 self.statement(item)
+            else:
+                for self.variant in range(self.width):
+                    self.statement(item)
 
     def loop(self, item: Loop) -> None:
-        """One loop over a parameter or inner dimension."""
+        """One loop over a parameter or inner dimension.
+
+        Where independent sums run inside, several turns are emitted together (unroll
+        and jam): they share loads, and their chains of additions overlap.
+        """
         starting = self._starting(item)
-        for s in starting:
-            if not self._in_register(s, item):
-                self._clear(s, item)
-        carried = self._carried(item, starting)
-        initial = [self.sums.get(s) or self._identity(s) for s in carried]
+        for key in starting:
+            if self._in_register(key[0], item):
+                self.sums[key] = self._identity(key[0])
+            else:
+                self._at_variant(key, lambda s: self._clear(s, item))
         extent, _ = self.extent(item.index.extent)
+        width = self._jam_width(item)
+        zero = self.emitter.const(0, "i64")
+        if width == 1:
+            self._turns(item, zero, extent, 1)
+        else:
+            self._jammed(item, extent, width)
+        for key in starting:
+            if key in self.sums:
+                self._at_variant(key, self._complete)
+
+    def _jammed(self, item: Loop, extent: Value, width: int) -> None:
+        """``width`` turns at a time, then what is left."""
         static = isinstance(item.index.extent, graph.Const)
-        nonempty = static and int(item.index.extent.value) > 0  # type: ignore[union-attr]
+        exact = static and int(item.index.extent.value) % width == 0  # type: ignore[union-attr]
         emitter = self.home()
+        zero, main = emitter.const(0, "i64"), extent
+        if not exact:
+            step = emitter.const(width, "i64")
+            rest = emitter.binary("srem", extent, step)
+            main = emitter.binary("sub", extent, rest)
+        self.jam, self.width = item.index, width
+        self._turns(item, zero, main, width)
+        self.jam, self.width = None, 1
+        if not exact:
+            self._turns(item, main, extent, 1)
+
+    def _turns(self, item: Loop, begin: Value, end: Value, step: int) -> None:
+        """The loop itself; running sums are carried from turn to turn."""
+        inside = set(item.statements())
+        carried = [key for key in self.sums if key[0] in inside]
+        initial = [self.sums[key] for key in carried]
 
         def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
             self._enter(item, counter)
             self.sums.update(zip(carried, phis, strict=True))
             self.items(item.items)
             self._leave()
-            return [self.sums[s] for s in carried]
+            return [self.sums[key] for key in carried]
 
-        zero = emitter.const(0, "i64")
-        results = emitter.loop(zero, extent, 1, initial, body, nonempty)
+        nonempty = begin.literal and end.literal and int(begin.name) < int(end.name)
+        emitter = self.home()
+        results = emitter.loop(begin, end, step, initial, body, nonempty)
         self.sums.update(zip(carried, results, strict=True))
-        for s in starting:
-            if self._in_register(s, item):
-                self._complete(s)
+
+    def _jam_width(self, item: Loop) -> int:
+        """How many turns to run together: enough sums to hide the latency of an
+        addition, few enough to stay in registers."""
+        if self.jam is not None or self.lanes == 1:
+            return 1
+        most = max(
+            (self._sums_inside(child, item.index) for child in item.items), default=0
+        )
+        if most == 0:
+            return 1
+        width = max(1, JAMMED_SUMS // most)
+        if not isinstance(item.index.extent, graph.Const):
+            return width
+        count = int(item.index.extent.value)
+        divisors = [k for k in range(2, width + 1) if count % k == 0]
+        if divisors and 2 * divisors[-1] > width:
+            return divisors[-1]
+        return min(width, count)
+
+    def _sums_inside(self, child: Item, i: Index) -> int:
+        """Sums of a loop that are separate for each value of ``i``."""
+        if not isinstance(child, Loop):
+            return 0
+        return sum(
+            s.kind == "reduce" and i in s.domain and child.index in s.bound
+            for s in child.statements()
+        )
 
     def _enter(self, item: Loop, counter: Value) -> None:
         scope = Scope(self.emitter.region, item)
-        scope.values[item.index] = counter
+        if self.jam is item.index:
+            scope.values[item.index, 0] = counter
+            for k in range(1, self.width):
+                shift = self.emitter.const(k, "i64")
+                scope.values[item.index, k] = self.emitter.binary("add", counter, shift)
+        else:
+            scope.values[item.index] = counter
         self.scopes.append(scope)
         self.open.append(item.index)
 
@@ -107,19 +181,29 @@ class StepWriter(Evaluator):
         self.scopes.pop()
         self.open.pop()
 
-    def _starting(self, item: Loop) -> list[Statement]:
-        """Sums of which this is the outermost loop."""
-        return [
-            s
-            for s in item.statements()
-            if s.accumulates
-            and item.index in s.bound
-            and not any(i in s.bound for i in self.open)
-        ]
+    # -- running sums ----------------------------------------------------------------
 
-    def _carried(self, item: Loop, starting: list[Statement]) -> list[Statement]:
-        begun = [s for s in item.statements() if s in self.sums]
-        return begun + [s for s in starting if self._in_register(s, item)]
+    def _sum_key(self, s: Statement) -> SumKey:
+        """A sum, and which of the turns that run together it belongs to."""
+        separate = self.jam is not None and self.jam in s.domain
+        return s, self.variant if separate else None
+
+    def _starting(self, item: Loop) -> list[SumKey]:
+        """Sums of which this is the outermost loop."""
+        found: list[SumKey] = []
+        for s in item.statements():
+            if not s.accumulates or item.index not in s.bound:
+                continue
+            if any(i in s.bound for i in self.open):
+                continue
+            separate = self.jam is not None and self.jam in s.domain
+            found += [(s, k) for k in range(self.width)] if separate else [(s, None)]
+        return found
+
+    def _at_variant(self, key: SumKey, action: Callable[[Statement], None]) -> None:
+        if key[1] is not None:
+            self.variant = key[1]
+        action(key[0])
 
     def _in_register(self, s: Statement, item: Loop) -> bool:
         """Whether one running value is enough: no domain loop inside the sum."""
@@ -127,16 +211,14 @@ class StepWriter(Evaluator):
             return s in self.sum_places and self.sum_places[s].sums == "register"
         return all(i in self.open for i in s.domain)
 
-    def _varying(self, s: Statement) -> bool:
-        return self.lanes > 1 and self.row is not None
-
     def _identity(self, s: Statement) -> Value:
-        lanes = self.lanes if self._varying(s) or s in self.sum_places else 1
+        varying = self.lanes > 1 and self.row is not None
+        lanes = self.lanes if varying or s in self.sum_places else 1
         return self.emitter.const(IDENTITY[kind_of(s)], self.type, lanes)
 
     def _complete(self, s: Statement) -> None:
         """A sum in a register is final: now it is a value like any other."""
-        value = self.sums.pop(s)
+        value = self.sums.pop(self._sum_key(s))
         self.keep(s.node, value, len(self.scopes) - 1)
         self._store_value(s, value)
 
@@ -211,12 +293,13 @@ class StepWriter(Evaluator):
 
     def _accumulate(self, s: Statement) -> None:
         """One turn of a reduction."""
-        if s in self.sums:
-            old = self.sums[s]
+        key = self._sum_key(s)
+        if key in self.sums:
+            old = self.sums[key]
             new = self._added(s, old)
             if self._row_sum(s) and self.mask is not None:
                 new = self.home().select(self.mask, new, old)
-            self.sums[s] = new
+            self.sums[key] = new
             return
         place = self.sum_places.get(s)
         if place is None:

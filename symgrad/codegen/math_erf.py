@@ -18,10 +18,10 @@ from symgrad.codegen.math_lanes import (
 )
 from symgrad.codegen.math_scale import power_of_two, scale
 
-_CENTRE = 3.0
+_CENTRE = 4.0
 _ERF_IS_ONE = {"double": 6.0, "float": 4.0}
 _ERFC_IS_ZERO = {"double": 27.5, "float": 10.3}
-_ERFC_NEAR = 0.4
+_ERFC_NEAR = 0.75
 
 
 def erf(x: Lanes) -> Lanes:
@@ -29,7 +29,8 @@ def erf(x: Lanes) -> Lanes:
     type, a = x.value.type, abs(x)
     far = a.at_most(_ERF_IS_ONE[type])
     inverse = 1.0 / (far + _CENTRE)
-    p = polynomial((far - _CENTRE) * inverse, table.ERFCX[type])
+    t = (far - _CENTRE) * inverse
+    p = fma(t, polynomial(t, table.ERFCX[type]), table.ERFCX_MIDDLE[type][0])
     mantissa, power = exp_reduced(-(far * far))
     tail = (mantissa * power_of_two(power)) * (p * inverse)
     return (a < 1.0).choose(_erf_near(a), 1.0 - tail).copysign(x)
@@ -40,7 +41,7 @@ def _erf_near(x: Lanes) -> Lanes:
 
 
 def erfc(x: Lanes) -> Lanes:
-    """1 - erf(x) below 0.4, 2 - erfc(|x|) for negative x."""
+    """1 - erf(x) below 0.75, 2 - erfc(|x|) for negative x."""
     near = abs(x) < _ERFC_NEAR
     tail = _erfc_far(abs(x).at_most(_ERFC_IS_ZERO[x.value.type]))
     far = (x < 0.0).choose(2.0 - tail, tail)
@@ -50,7 +51,7 @@ def erfc(x: Lanes) -> Lanes:
 
 
 def _erfc_far(a: Lanes) -> Lanes:
-    """erfc(a) for a >= 0.4: every factor with its error, so that they do not add up."""
+    """erfc(a) for a >= 0.75: every factor with its error, so that they do not add up."""
     square, square_low = two_product(a, a)
     total, rest = (parts := Exp(-square, -square_low)).mantissa_parts()
     w, w_low = _scaled_tail(a)
@@ -59,16 +60,17 @@ def _erfc_far(a: Lanes) -> Lanes:
 
 
 def _scaled_tail(a: Lanes) -> tuple[Lanes, Lanes]:
-    """exp(a*a)*erfc(a) = p(t)/(a+c) as a value and its error."""
-    c = table.ERFCX[a.value.type]
+    """exp(a*a)*erfc(a) = (middle + t*p(t))/(a+c) as a value and its error."""
+    middle, middle_low = table.ERFCX_MIDDLE[a.value.type]
     below, below_error = fast_two_sum(a, a.const(_CENTRE))
     inverse = 1.0 / below
     above = a - _CENTRE
     t = above * inverse
     t_low = fma(-t, below_error, fma(-t, below, above)) * inverse
-    inner = polynomial(t, c[1:])
-    g, g_low = fast_two_sum(a.const(c[0]), t * inner)
-    g_low = fma(t_low, inner, g_low)
+    slope = polynomial(t, table.ERFCX[a.value.type])
+    rise, rise_low = two_product(t, slope)
+    g, g_low = fast_two_sum(a.const(middle), rise)
+    g_low = fma(t_low, slope, (g_low + rise_low) + middle_low)
     miss = fma(-inverse, below_error, fma(-inverse, below, 1.0))
     w, w_low = two_product(g, inverse)
     return w, fma(fma(g, miss, g_low), inverse, w_low)

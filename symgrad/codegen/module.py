@@ -13,6 +13,7 @@ from symgrad.codegen.lower import (
     COMMON,
     IDENTITY,
     StepWriter,
+    SumKey,
     combine,
     kind_of,
 )
@@ -106,6 +107,7 @@ class ModuleWriter:
         numbers = emitter.lane_numbers(lanes)
         bound = emitter.splat(end, lanes)
         start = [writer._identity(s) for s in registers]
+        keys: list[SumKey] = [(s, None) for s in registers]
 
         def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
             writer.scopes.append(Scope(writer.emitter.region, loop))
@@ -117,17 +119,17 @@ class ModuleWriter:
                 writer.mask = emitter.icmp("slt", rows, bound)
             for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
                 load_tile(writer, array, end)
-            writer.sums.update(zip(registers, phis, strict=True))
+            writer.sums.update(zip(keys, phis, strict=True))
             writer.items(loop.items)
             writer._leave()
-            return [writer.sums[s] for s in registers]
+            return [writer.sums[key] for key in keys]
 
         results = emitter.loop(begin, end, lanes, start, body)
-        writer.sums.update(zip(registers, results, strict=True))
+        writer.sums.update(zip(keys, results, strict=True))
         writer.row = writer.mask = None
 
     def _flush_register(self, writer: StepWriter, place: Place) -> None:
-        value = writer.sums.pop(place.statement)
+        value = writer.sums.pop((place.statement, None))
         pointer = writer.memory("partial", "partial", place)
         self._add(writer, place, value, pointer)
 

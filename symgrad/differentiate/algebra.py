@@ -354,10 +354,10 @@ def _product_nodes(bound: frozenset[Index], body: Node) -> list[Call]:
     uses: dict[Node, int] = {}
     pending = [body]
     while pending and len(uses) < _CHAIN:
-        node = pending.pop()
-        uses[node] = uses.get(node, 0) + 1
-        if uses[node] == 1:
-            pending.extend(varying_factors(node))
+        for factor in varying_factors(pending.pop()):
+            uses[factor] = uses.get(factor, 0) + 1
+            if uses[factor] == 1:
+                pending.append(factor)
 
     def single(node: Node) -> list[Node]:
         return [a for a in varying_factors(node) if uses.get(a) == 1]

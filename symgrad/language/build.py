@@ -24,13 +24,12 @@ from symgrad.errors import (
     placed,
 )
 from symgrad.graph import Input, Node
-from symgrad.language import inference
+from symgrad.language import explicit, inference
 from symgrad.language.dims import Dimensions, Guard, Pairs, default_static
-from symgrad.language.extents import is_const, known_from_shapes, minus, normal, plus
+from symgrad.language.extents import plus
 from symgrad.language.functions import apply_function, integer_constant
 from symgrad.language.indexing import subscript
 from symgrad.language.names import lookup
-from symgrad.language.reductions import reduce_body
 from symgrad.language.shapes import Context
 from symgrad.language.syntax import (
     Apply,
@@ -43,7 +42,7 @@ from symgrad.language.syntax import (
     Text,
     children,
 )
-from symgrad.language.tensor import BINDER_SLOT, Tensor, at_index, axes, scalar
+from symgrad.language.tensor import Tensor, axes, scalar
 
 __all__ = [
     "Built",
@@ -149,9 +148,9 @@ class _Scope:
 
 @dataclass(slots=True)
 class _Range:
-    """The values of a bound index: ``lower + index``."""
+    """What the index of an explicit sum runs over, and the scope of its body."""
 
-    index: graph.Index
+    over: explicit.BoundRange
     scope: _Scope
 
 
@@ -221,7 +220,9 @@ class _Reading:
             values = {part: self.done[part, scope] for part in children(expr)}
             return subscript(self.context, expr, values[expr.base], values)
         if isinstance(expr, Bind):
-            return self.bind(expr, scope)
+            inner = self.range_of(expr, scope)
+            body = self.done[expr.body, inner.scope]
+            return explicit.close_range(expr, inner.over, body)
         raise UnsupportedError("a string can only be the first argument of einsum")
 
     # -- names --
@@ -290,39 +291,14 @@ class _Reading:
     # -- explicit sums --
 
     def range_of(self, expr: Bind, scope: _Scope) -> _Range:
+        """The range of a sum, whose limits are computed, and the scope of its body."""
         key = (expr, scope)
         if key not in self.ranges:
-            lower = self.limit(expr.lower, scope)
-            upper = self.limit(expr.upper, scope)
-            count = self.context.dims.resolve(plus(minus(upper, lower), 1))
-            if self.context.dims.actual(count) < 0:
-                raise ShapeError(f"`{expr.index}` runs backwards, over no values")
-            message = f"the range of `{expr.index}` is not reversed"
-            self.context.dims.require("ge", count, 0, message)
-            index = graph.index(count, BINDER_SLOT + scope.depth)
-            value = scalar(plus(lower, at_index(index)))
-            inner = _Scope({**scope.names, expr.index: value}, scope.depth + 1)
-            self.ranges[key] = _Range(index, inner)
+            limits = (self.done[expr.lower, scope], self.done[expr.upper, scope])
+            over = explicit.open_range(self.context, expr, limits, scope.depth)
+            names = {**scope.names, expr.index: over.variable}
+            self.ranges[key] = _Range(over, _Scope(names, scope.depth + 1))
         return self.ranges[key]
-
-    def limit(self, expr: Expr, scope: _Scope) -> Node:
-        value = self.done[expr, scope]
-        if value.rank or not known_from_shapes(value.body):
-            raise UnsupportedError(
-                f"a limit of a sum must be an integer that is known from shapes, and "
-                f"`{self.context.source(expr)}` is not; a size that is left out of the "
-                "data is inferred from the arrays that the sum runs over",
-                span=expr.span,
-            )
-        return self.context.dims.resolve(normal(value.body))
-
-    def bind(self, expr: Bind, scope: _Scope) -> Tensor:
-        inner = self.range_of(expr, scope)
-        body = self.done[expr.body, inner.scope]
-        over = () if is_const(inner.index.extent, 1) else (inner.index,)
-        return Tensor(
-            body.indices, reduce_body(expr.kind, over, graph.to_float(body.body))
-        )
 
 
 def _literal(value: float) -> Node:

@@ -233,6 +233,13 @@ class Dimensions:
         ]
         return f"({', '.join(shown)}{',' if len(shown) == 1 else ''})", notes
 
+    def origin(self, extent: Node) -> str:
+        """``rows of X, y`` where a length is a plain size, else nothing."""
+        extent = self.resolve(extent)
+        if not isinstance(extent, Size):
+            return ""
+        return _origin(self.classes().get(extent.name, ()))
+
     def _lettered(self, extent: Node, letters: Mapping[Size, str]) -> str:
         def rename(node: Node) -> Node:
             return graph.size(letters[node]) if node in letters else node  # pyright: ignore[reportArgumentType]

@@ -1,8 +1,8 @@
 """Arithmetic of lengths: integer nodes over run-time sizes.
 
-``evaluate`` gives the value of such a node for known sizes. ``normal`` and its relatives
-bring sums of multiples into one form, so that lengths (and index expressions) that are
-equal as affine forms are one node.
+``evaluate`` gives the value of such a node for known sizes. ``normal`` and its
+relatives bring sums of multiples into one form, so that lengths (and index expressions)
+that are equal as affine forms are one node.
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ def _term_order(term: tuple[Node, int]) -> tuple[bool, bool, str]:
 
 def linear(node: Node) -> Linear:
     """``node`` as an affine form; whatever is not arithmetic is an atom."""
+    if not _arithmetic_arguments(node):
+        return _linear_step(node, [])
     forms: dict[Node, Linear] = {}
     for inner in graph.walk(node, into=_arithmetic_arguments):
         args = [forms[argument] for argument in _arithmetic_arguments(inner)]

@@ -24,6 +24,8 @@ from symgrad.language.sympy_bridge import Writer
 from symgrad.language.syntax import Apply, Bind, Expr, Name, Number, Subscript
 
 _SIZE_LETTERS = tuple("nmdhcgoz")
+_INVISIBLE = ("cast", "stop_gradient")
+"""Operations that do not change the value."""
 _SMALL = 8
 """Computed arrays and shared parts below this many nodes are always written out."""
 
@@ -68,7 +70,8 @@ def graph_to_sympy(
     if done:
         pairs = []
         for name, (value, axes) in zip(notation.names, done, strict=True):
-            symbol = sympy.IndexedBase(name)[axes] if axes else sympy.Symbol(name)
+            base: Any = sympy.IndexedBase(name)
+            symbol = base[axes] if axes else sympy.Symbol(name)
             pairs.append(sympy.Tuple(symbol, value))
         expression = heads.Let(*pairs, expression)
     return IndexNotation(expression, indices)
@@ -87,7 +90,7 @@ def size_names(roots: Node | Iterable[Node]) -> dict[str, str]:
 
 def _written_out(root: Node) -> Node:
     """``root`` with computed arrays that are small, or loaded once, put in place."""
-    loads = Counter(n.array for n in graph.walk(root) if isinstance(n, Load))
+    loads = Counter[Node](n.array for n in graph.walk(root) if isinstance(n, Load))
     weight = _weights(root)
 
     def put_in(node: Node) -> Node:
@@ -100,7 +103,7 @@ def _written_out(root: Node) -> Node:
             body, dict(zip(node.array.indices, node.indices, strict=True))
         )
 
-    original: dict[Node, int] = dict(loads)
+    original: dict[Node, int] = {**loads}
     done: dict[Node, Node] = {}
     for node in graph.walk(root):
         changed = graph.rebuild(node, tuple(done[c] for c in node.children))
@@ -199,7 +202,8 @@ class _Notation:
             base = self.tensors.get(node.array)
             if base is None:
                 base = Name(cast(Input, node.array).name)
-            return _element(base, [self.done[i] for i in node.indices])
+            indices = [self.done[_unwrapped(i)] for i in node.indices]
+            return _element(base, indices)
         if isinstance(node, Reduce):
             return self.reduce(node.kind, node.indices, self.done[node.body])
         assert isinstance(node, Call), type(node)
@@ -224,8 +228,12 @@ class _Notation:
         over = list(node.over)
         used = Counter(i for target in node.targets for i in target.free)
         for extent, target in zip(node.shape, node.targets, strict=True):
-            plain = isinstance(target, Index) and target in over
-            if plain and used[target] == 1 and target.extent is extent:
+            if (
+                isinstance(target, Index)
+                and target in over
+                and used[target] == 1
+                and target.extent is extent
+            ):
                 over.remove(target)
                 axes.append(self.letter(target))
                 continue
@@ -253,12 +261,21 @@ def _element(base: Name, indices: list[Expr]) -> Expr:
     return Subscript(base, tuple(indices)) if indices else base
 
 
+def _unwrapped(index: Node) -> Node:
+    """``i`` for ``where(i < 0, i + n, i)``: negative indices count from the end."""
+    if not (isinstance(index, Call) and index.op == "where"):
+        return index
+    condition, _, plain = index.args
+    is_sign = isinstance(condition, Call) and condition.op == "lt"
+    return plain if is_sign and condition.args[0] is plain else index
+
+
 def _constant(node: Const) -> Expr:
     """A number; whole floats print without a point."""
     value = node.value
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        if value != 0 or math.copysign(1.0, value) > 0:
-            value = int(value)
+        is_negative_zero = value == 0 and math.copysign(1.0, value) < 0
+        value = value if is_negative_zero else int(value)
     if isinstance(value, bool) or not value < 0:
         return Number(value)
     return Apply("neg", (Number(-value),))
@@ -266,7 +283,7 @@ def _constant(node: Const) -> Expr:
 
 def _call(op: str, args: list[Expr]) -> Expr:
     """An operation as people write it: x + (-y) as x - y, a cast as nothing."""
-    if op == "cast":
+    if op in _INVISIBLE:
         return args[0]
     if op == "fma":
         return Apply("add", (Apply("mul", (args[0], args[1])), args[2]))

@@ -1,9 +1,9 @@
 """SymPy classes for what SymPy lacks, or would change while it builds.
 
 None of these heads evaluates. They print as the language writes them and typeset as a
-textbook does. ``expr.doit()`` turns those that have a definition in SymPy's own functions
-into it, which is how SymPy differentiates and evaluates them. The classes for the
-functions of the language are in :mod:`function_heads`.
+textbook does. ``expr.doit()`` turns those that have a definition in SymPy's own
+functions into it, which is how SymPy differentiates and evaluates them. The classes for
+the functions of the language are in :mod:`function_heads`.
 
 This module imports SymPy, and is therefore itself imported late.
 """
@@ -206,10 +206,8 @@ def _put_in(definitions: list[tuple[Any, Any]], expr: Any) -> Any:
     for name, value in reversed(definitions):
         if isinstance(name, sympy.Indexed):
             expr = expr.replace(
-                lambda e, base=name.base: (
-                    isinstance(e, sympy.Indexed) and e.base == base
-                ),
-                lambda e, n=name, v=value: v.subs(list(zip(n.indices, e.indices))),
+                lambda e, base=name.base: getattr(e, "base", None) == base,
+                lambda e, n=name, v=value: _at(v, n.indices, e.indices),
             )
         else:
             expr = expr.xreplace({name: value})
@@ -281,7 +279,7 @@ class Over(Head):
         return self.args[0]
 
     @property
-    def kind(self) -> str:
+    def reduction(self) -> str:
         return str(self.args[1])
 
     @property
@@ -300,7 +298,7 @@ class Over(Head):
 
     def _sympystr(self, printer: Any) -> str:
         inner = ", ".join(printer._print(a) for a in (self.body, *self.limits))
-        return f"{self.kind}({inner})"
+        return f"{self.reduction}({inner})"
 
     _sympyrepr = _sympystr
 
@@ -312,7 +310,7 @@ class Over(Head):
         )
         if len(self.limits) > 1:
             below = rf"\substack{{{below}}}"
-        name = _OVER.get(self.kind, rf"\operatorname*{{{self.kind}}}")
+        name = _OVER.get(self.reduction, rf"\operatorname*{{{self.reduction}}}")
         return power(rf"{name}_{{{below}}} \left({show(self.body)}\right)", exp)
 
 

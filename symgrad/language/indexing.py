@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from symgrad import graph, ops
 from symgrad.errors import DTypeError, GatherIndexError, ShapeError, UnsupportedError
 from symgrad.graph import Const, Index, Node
-from symgrad.language.extents import known_from_shapes, linear, minus, normal, plus
+from symgrad.language.dims import Dimensions
+from symgrad.language.extents import (
+    Linear,
+    known_from_shapes,
+    linear,
+    minus,
+    normal,
+    plus,
+)
 from symgrad.language.shapes import Context, broadcast_extents, read_broadcast
 from symgrad.language.syntax import Ellipsis_, Expr, Item, NewAxis, Slice, Subscript
 from symgrad.language.tensor import BINDER_SLOT, Tensor, axes, element
@@ -253,7 +261,7 @@ def _inside(
     What is known from shapes is checked here; data is checked when it arrives.
     """
     extent = context.dims.resolve(base.extents[gather.axis])
-    ends = _ends(context, index)
+    ends = end_points(context, index)
     if ends is None:
         return _wrapped(index, extent)
     dims = context.dims
@@ -269,7 +277,7 @@ def _inside(
         dims.require("lt", high, 0, "an index that counts from the end")
         low, high, index = (plus(n, extent) for n in (low, high, index))
     _require_between(context, expr, gather, base, low, high)
-    return normal(index)
+    return _safe(context, normal(index), extent)
 
 
 def _wrapped(index: Node, extent: Node) -> Node:
@@ -278,26 +286,48 @@ def _wrapped(index: Node, extent: Node) -> Node:
     return ops.apply("where", ops.apply("lt", index, 0), from_end, index)
 
 
-def _ends(context: Context, index: Node) -> tuple[Node, Node] | None:
+def _safe(context: Context, index: Node, extent: Node) -> Node:
+    """``index`` kept on its axis where a sum in a sum leaves out the values beyond."""
+    if not any(i in context.bounds for i in index.free):
+        return index
+    dims, last = context.dims, minus(extent, 1)
+    low, high = (_end_point({}, dims, linear(index), end) for end in (False, True))
+    assert low is not None, index
+    assert high is not None, index
+    if dims.actual(low) >= 0 and dims.actual(high) <= dims.actual(last):
+        dims.require("ge", low, 0, "an index on its axis")
+        dims.require("ge", last, high, "an index on its axis")
+        return index
+    return ops.apply("maximum", ops.apply("minimum", index, last), 0)
+
+
+def end_points(context: Context, index: Node) -> tuple[Node, Node] | None:
     """The least and the largest value of an index that is affine in bound variables.
 
     None if data determines it.
     """
-    form = linear(index)
-    low = high = graph.const(form.constant)
-    for atom, factor in form.terms.items():
-        if isinstance(atom, Index):
-            last = graph.fold_int("mul", minus(atom.extent, 1), graph.const(factor))
-            if factor < 0:
-                low = plus(low, last)
-            else:
-                high = plus(high, last)
-        elif known_from_shapes(atom):
-            value = graph.fold_int("mul", atom, graph.const(factor))
-            low, high = plus(low, value), plus(high, value)
-        else:
-            return None
-    return context.dims.resolve(low), context.dims.resolve(high)
+    low = _end_point(context.bounds, context.dims, linear(index), largest=False)
+    high = _end_point(context.bounds, context.dims, linear(index), largest=True)
+    return None if low is None or high is None else (low, high)
+
+
+def _end_point(
+    bounds: Mapping[Index, tuple[Node, Node]],
+    dims: Dimensions,
+    form: Linear,
+    largest: bool,
+) -> Node | None:
+    """Put the bounds of each variable in its place, from the innermost outward."""
+    while variables := [atom for atom in form.terms if isinstance(atom, Index)]:
+        inner = max(variables, key=lambda i: i.slot)
+        factor = form.terms[inner]
+        full = (graph.const(0), minus(inner.extent, 1))
+        low, high = bounds.get(inner, full)
+        end = high if (factor > 0) == largest else low
+        form = form.plus(Linear({inner: 1}, 0), -factor).plus(linear(end), factor)
+    if not all(known_from_shapes(atom) for atom in form.terms):
+        return None
+    return dims.resolve(form.node())
 
 
 def _require_between(

@@ -11,7 +11,15 @@ from symgrad.errors import ShapeError, Span
 from symgrad.graph import Index, Node
 from symgrad.language.dims import Dimensions
 from symgrad.language.extents import is_const
-from symgrad.language.syntax import Apply, Expr, NewAxis, Subscript, to_text
+from symgrad.language.syntax import (
+    INFIX,
+    Apply,
+    Expr,
+    Name,
+    NewAxis,
+    Subscript,
+    to_text,
+)
 from symgrad.language.tensor import Tensor, axes, element
 
 _SHOWN = 40
@@ -26,11 +34,14 @@ class Context:
         dims: the lengths and what is known about them.
         text: the source text, if there is one.
         warnings: messages to give when the formula is read.
+        bounds: the least and largest value of the index of an explicit sum, where they
+            depend on the indices of outer sums.
     """
 
     dims: Dimensions
     text: str | None = None
     warnings: dict[str, None] = field(default_factory=dict)
+    bounds: dict[Index, tuple[Node, Node]] = field(default_factory=dict)
 
     def shape(self, tensor: Tensor) -> tuple[int, ...]:
         """The shape of ``tensor`` for the sizes at hand."""
@@ -74,8 +85,8 @@ def mismatch(
     """The error for two operands, as (expression, value, axis), that do not fit."""
     (left, a, i), (right, b, j) = pairs
     shapes = f"{context.has_shape(left, a)}, {context.has_shape(right, b)}"
-    left_axis = axis_text(context.shape(a), i)
-    right_axis = axis_text(context.shape(b), j)
+    left_axis = axis_text(context.shape(a), i) + _origin(context, left, a.extents[i])
+    right_axis = axis_text(context.shape(b), j) + _origin(context, right, b.extents[j])
     message = (
         f"{doing}: {shapes}; `{context.source(left)}` has {left_axis}, "
         f"`{context.source(right)}` has {right_axis}"
@@ -83,6 +94,12 @@ def mismatch(
     if span is None and right.span is not None and left.span is not None:
         span = (left.span[0], right.span[1])
     return ShapeError(message, text=context.text, span=span)
+
+
+def _origin(context: Context, expr: Expr, extent: Node) -> str:
+    """`` (the rows of X)`` for an axis of something computed."""
+    origin = "" if isinstance(expr, Name) else context.dims.origin(extent)
+    return f" (the {origin})" if origin else ""
 
 
 # --- Broadcasting ---------------------------------------------------------------------
@@ -167,7 +184,8 @@ def _all_equal(dims: Dimensions, extents: Sequence[Node]) -> Node:
 
 def _doing(expr: Expr) -> str:
     if isinstance(expr, Apply):
-        return f"the operands of {expr.function} do not broadcast"
+        name = INFIX.get(expr.function, expr.function)
+        return f"the operands of {name} do not broadcast"
     return "the index arrays do not broadcast"
 
 

@@ -98,7 +98,7 @@ def _limit(reader: Reader, kind: str, limit: Any) -> tuple[str, Any, Any]:
 
 
 def _over(reader: Reader, expr: Any) -> Plan:
-    return _bound(expr.kind)(reader, expr)
+    return _bound(expr.reduction)(reader, expr)
 
 
 # --- matrices -------------------------------------------------------------------------

@@ -1,15 +1,15 @@
 """Syntax trees as SymPy expressions, and back.
 
 ``to_sympy`` evaluates nothing: ``x/x`` stays ``x/x``. Sums and products use SymPy's
-``Add``, ``Mul``, ``Pow`` and its own functions where they mean the same; everything else
-is a head of ours. ``from_sympy`` reads what ``to_sympy`` wrote into the same tree again
+``Add``, ``Mul``, ``Pow`` and its own functions where they mean the same; all else is a
+head of ours. ``from_sympy`` reads what ``to_sympy`` wrote into the same tree again
 (:func:`syntax.same`), and reads any real formula that SymPy users write.
 
 The two agree by these conventions: ``a - b`` is ``Add(a, Mul(-1, b))``, ``-a`` is
 ``Mul(-1, a)``, ``a/b`` is ``Mul(a, Pow(b, -1))``, ``1/b`` is ``Pow(b, -1)``,
-``sqrt(a)`` is ``Pow(a, 1/2)``, and a run ``a + b - c`` is one ``Add``. What would be read
-as one of these but is written in another way, such as ``a + (-b)``, is kept apart by a
-``Group``.
+``sqrt(a)`` is ``Pow(a, 1/2)``, and a run ``a + b - c`` is one ``Add``. What would be
+read as one of these but is written in another way, such as ``a + (-b)``, is kept apart
+by a ``Group``.
 """
 
 from __future__ import annotations
@@ -203,11 +203,9 @@ class Writer:
         return self.negative(node.args[0], self.done[node.args[0]])
 
     def negative(self, operand: Expr, value: Any) -> Any:
-        if isinstance(operand, Number) and not isinstance(
-            operand.value, bool
-        ):  # literal
-            if operand.value > 0:
-                return self.number(-operand.value)
+        literal = operand.value if isinstance(operand, Number) else False
+        if literal > 0 and not isinstance(literal, bool):
+            return self.number(-literal)
         if self.is_negative(value):
             value = self.new(self.heads.Group, value)
         return self.sympy.Mul._from_args([self.minus_one, value])

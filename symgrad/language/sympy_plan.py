@@ -55,7 +55,7 @@ def number(value: int | float) -> Expr:
 
 
 def refused(reason: str) -> Planner:
-    """The row of a class that cannot be read; ``{}`` in ``reason`` is the expression."""
+    """The row of a class that cannot be read; ``{}`` stands for the expression."""
 
     def plan(_: Reader, expr: Any) -> Plan:
         raise SymPyError(reason.format(expr))

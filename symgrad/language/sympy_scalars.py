@@ -13,7 +13,6 @@ from symgrad.language.sympy_plan import (
     Planner,
     Reader,
     apply,
-    fold,
     folded,
     function_of,
     leaf,

@@ -119,9 +119,10 @@ class Subscript:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Bind:
-    """``kind`` ("sum" or "prod") of ``body`` for ``index`` from lower to upper.
+    """``kind`` of ``body`` for ``index`` from lower to upper, both included.
 
-    Only SymPy's ``Sum`` and ``Product`` make it. Both limits are included.
+    Text never has it. SymPy's ``Sum`` and ``Product`` have "sum" and "prod"; the other
+    kinds of ``graph.REDUCTIONS`` come from the index notation of a graph.
     """
 
     kind: str

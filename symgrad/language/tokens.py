@@ -232,7 +232,7 @@ class _Scanner:
             return Token("ATTRIBUTE", "T", start, end)
         if word == "shape":
             return Token("SHAPE", "shape", start, end)
-        _bad_attribute(word, self.tokens, (start, end))
+        return _bad_attribute(word, self.tokens, (start, end))
 
     def quote(self, value: str, start: int, end: int) -> Token:
         if self.after_operand:

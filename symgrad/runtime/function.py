@@ -159,7 +159,7 @@ class Compiled:
 
     def explain(self, **options: Any) -> str:
         """What the kernel does: passes over the data, bytes and flops per row."""
-        from symgrad.show.explain import explain
+        from symgrad.runtime.explain import explain
 
         return explain(self, **options)
 

@@ -109,6 +109,17 @@ class Kernel:
             total += (s.cost + 1.0) * turns
         return total
 
+    def seconds(self, lengths: Mapping[str, int], sizes: Sizes) -> float:
+        """Estimated time of one call on one thread, roughly."""
+        total, rows = 1e-6, iter(sizes.rows)
+        for number, step in enumerate(self.plan.steps):
+            cost_per_row = self.cost_per_row(number, lengths)
+            if step.row is not None:
+                total += next(rows) * cost_per_row * SECONDS_PER_COST
+            else:
+                total += cost_per_row * 1e-9
+        return total
+
     def context(
         self, data: Mapping[str, NDArray[Any]], lengths: Mapping[str, int]
     ) -> Context:
@@ -136,7 +147,7 @@ class Context:
         self.slots = self._fill()
         self.address = address(self.slots)
         self._idle: list[_Memory] = []
-        self.seconds = self._estimate()
+        self.seconds = kernel.seconds(self.lengths, self.sizes)
 
     def _fill(self) -> NDArray[np.int64]:
         layout = self.kernel.layout
@@ -185,17 +196,6 @@ class Context:
             result[parameter.name] = start
             start += int(np.prod(self.shape(parameter), dtype=np.int64))
         return result
-
-    def _estimate(self) -> float:
-        """Seconds of one call on one thread, roughly."""
-        kernel, total, passes = self.kernel, 1e-6, iter(self.sizes.rows)
-        for number, step in enumerate(kernel.plan.steps):
-            if step.row is not None:
-                per_row = kernel.cost_per_row(number, self.lengths)
-                total += next(passes) * per_row * SECONDS_PER_COST
-            else:
-                total += kernel.cost_per_row(number, self.lengths) * 1e-9
-        return total
 
     # -- calls -----------------------------------------------------------------------
 

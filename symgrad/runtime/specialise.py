@@ -131,6 +131,7 @@ class Specialiser:
         self._seen: dict[tuple[str, int], int] = {}
         self._found: dict[Any, Specialisation] = {}
         self.latest: Specialisation | None = None
+        self.latest_lengths: dict[str, int] = {}
 
     # -- arrays ----------------------------------------------------------------------
 
@@ -155,16 +156,23 @@ class Specialiser:
 
     def match(self, arrays: Arrays) -> Specialisation:
         """The specialisation for these arrays, built if needed."""
-        key = self._key(arrays)
-        found = self._found.get(key)
-        if found is None or found.lengths(arrays) is None:
+        found, lengths = self._fitting(arrays)
+        if found is None:
             self._note_sizes(arrays)
-            key = self._key(arrays)
-            found = self._found.get(key)
-            if found is None or found.lengths(arrays) is None:
-                found = self._found[key] = self._build(arrays)
-        self.latest = found
+            found, lengths = self._fitting(arrays)
+        if found is None or lengths is None:
+            found = self._found[self._key(arrays)] = self._build(arrays)
+            lengths = found.hints
+        self.latest, self.latest_lengths = found, lengths
         return found
+
+    def _fitting(
+        self, arrays: Arrays
+    ) -> tuple[Specialisation | None, dict[str, int] | None]:
+        """The specialisation for these arrays if there is one, and their lengths."""
+        found = self._found.get(self._key(arrays))
+        lengths = None if found is None else found.lengths(arrays)
+        return (None if lengths is None else found), lengths
 
     def _static(self, name: str, array: NDArray[Any]) -> tuple[bool, ...]:
         flags = default_static(array.shape, name in self.source.wrt)

@@ -103,13 +103,13 @@ class Nester:
         candidates = dict.fromkeys(self._outer(s, open_) for s in ready)
         ordered = sorted(candidates, key=self.priority)
         for chosen in ordered:
-            group = self._fusable(waiting, own, chosen, done)
+            group = self._fusable(waiting, own, chosen, done, open_)
             useful = self._without_early(group, chosen)
             if useful:
                 break
         else:
             chosen = ordered[0]
-            useful = self._fusable(waiting, own, chosen, done)
+            useful = self._fusable(waiting, own, chosen, done, open_)
         if not open_:
             useful = self._with_recomputed(useful, chosen, done)
         return chosen, useful
@@ -145,17 +145,25 @@ class Nester:
         domain = [i for i in s.domain if i in rest]
         return max(domain or rest, key=self.priority)
 
+    def _belongs_to_rows(self, s: Statement, x: Index) -> bool:
+        """Whether ``s`` needs a loop over rows, other than ``x``, to be outermost: rows
+        inside a loop over parameters would be stored for all parameters."""
+        return cost.is_dynamic(self._outer(s, frozenset())) and (
+            self._outer(s, frozenset()) is not x
+        )
+
     def _fusable(
         self,
         waiting: list[Statement],
         own: set[Statement],
         x: Index,
         done: set[Statement],
+        open_: frozenset[Index],
     ) -> list[Statement]:
         """All of ``waiting`` that can share one loop over ``x``."""
         group: dict[Statement, None] = {}
         for s in waiting:
-            if x not in s.loops:
+            if x not in s.loops or (not open_ and self._belongs_to_rows(s, x)):
                 continue
             here = all(
                 o in done or o not in own or (o in group and x in o.domain)

@@ -168,7 +168,7 @@ def provably_nonnegative(root: Node, limit: int = 64) -> bool:
             continue
         if isinstance(node, Call) and node.op in _NONNEGATIVE:
             continue
-        if isinstance(node, Call) and node.op == "mul" and node.args[0] is node.args[1]:
+        if isinstance(node, Call) and _is_square(node):
             continue
         if isinstance(node, Call) and node.op in _CLOSED:
             pending.extend(node.args)
@@ -177,3 +177,10 @@ def provably_nonnegative(root: Node, limit: int = 64) -> bool:
         else:
             return False
     return True
+
+
+def _is_square(node: Call) -> bool:
+    if node.op == "mul":
+        return node.args[0] is node.args[1]
+    exponent = node.args[-1]
+    return node.op == "pow" and isinstance(exponent, Const) and exponent.value % 2 == 0

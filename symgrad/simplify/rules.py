@@ -51,6 +51,8 @@ def _is_power_of_two(x: float) -> bool:
 c_negative = literal("c", "< 0", lambda x: x < 0)
 c_constant, u_nonnegative = constant("c"), nonnegative("u")
 tame = literal("c", "tame", _is_tame) & literal("d", "tame", _is_tame)
+c_even = literal("c", "even", lambda x: x % 2 == 0)
+c_odd = literal("c", "odd", lambda x: x % 2 == 1)
 c_binary = literal("c", "a power of two", _is_power_of_two)
 
 
@@ -99,6 +101,10 @@ POWERS = (
     Rule("root-of-square",        sqrt(u * u),       abs_(u),     REAL),
     Rule("root-of-power-two",     sqrt(u_squared),   abs_(u),     REAL),
     Rule("square-of-root",        sqrt(u) * sqrt(u), u,           REAL, u_nonnegative),
+    Rule("power-two-of-root",     power(sqrt(u), 2.0), u,         REAL, u_nonnegative),
+    Rule("even-power-of-minus",   power(-u, c),      power(u, c), EXACT, c_even),
+    Rule("odd-power-of-minus",    power(-u, c),      -power(u, c), EXACT, c_odd),
+    Rule("even-power-of-abs",     power(abs_(u), c), power(u, c), EXACT, c_even),
 )
 
 TRUTH = (

@@ -1,0 +1,401 @@
+"""Random losses over the whole language, each with its evaluation by other libraries.
+
+A loss is grown from the root: to make an expression of a shape, a production is drawn
+with the probabilities of ``PRODUCTIONS``, which then asks for its arguments. NumPy
+evaluates every tree as it is made, so that functions get arguments inside their domain
+(``log`` of what is positive here, or of a square plus a constant) and nothing overflows.
+
+*Which losses tell something.* A gradient is compared to a relative 1e-10, which is only
+meaningful where it is well conditioned: not next to a kink (``abs`` of a rounding error)
+and not where everything cancels. ``Noise`` disturbs every intermediate of the oracle's
+evaluation by a few units in its last place; where the gradient answers by more than
+``RESPONSE`` of the largest one, the loss is rejected.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import random_shapes as shapes
+from oracles import torch_gradient
+from random_trees import ROUND, Maker, Shape, Tree, Unsuitable, tree
+
+RESPONSE = 2e-12
+"""The largest answer of the gradient to noise, relative, of a loss that is compared."""
+
+# --------------------------------------------------------------------------------------
+# Elementwise functions
+# --------------------------------------------------------------------------------------
+
+# name, another spelling, least and largest argument
+FUNCTIONS: tuple[tuple[str, str, float, float], ...] = (
+    ("exp", "", -6, 4), ("exp2", "", -6, 5), ("expm1", "", -6, 4),
+    ("log", "ln", 0.05, 1e4), ("log2", "", 0.05, 1e4), ("log10", "", 0.05, 1e4),
+    ("log1p", "", -0.9, 1e4), ("sqrt", "", 0.02, 1e4), ("cbrt", "", 0.02, 1e4),
+    ("abs", "fabs", -1e4, 1e4),
+    ("sin", "", -50, 50), ("cos", "", -50, 50), ("tan", "", -1.3, 1.3),
+    ("asin", "arcsin", -0.95, 0.95), ("acos", "arccos", -0.95, 0.95),
+    ("atan", "arctan", -1e4, 1e4), ("sinh", "", -4, 4), ("cosh", "", -4, 4),
+    ("tanh", "", -8, 8), ("asinh", "arcsinh", -1e4, 1e4),
+    ("acosh", "arccosh", 1.05, 1e4), ("atanh", "arctanh", -0.9, 0.9),
+    ("sigmoid", "expit", -8, 8), ("softplus", "", -8, 8), ("relu", "", -1e4, 1e4),
+    ("erf", "", -3, 3), ("erfc", "", -3, 3), ("lgamma", "gammaln", 0.2, 60),
+    ("digamma", "psi", 0.2, 60),
+)  # fmt: skip
+
+
+STEPS = "sign floor ceil trunc round".split()
+
+
+def stepped(maker: Maker, shape: Shape) -> Tree:
+    """A function without slope, beside one that has some."""
+    name, u, v = maker.pick(STEPS), make(maker, shape), make(maker, shape)
+    text = f"({v.text} - {name}({u.text}))"
+    return tree(text, lambda m, x, y: y - getattr(m, name)(x), u, v)
+
+
+def unary(maker: Maker, shape: Shape) -> Tree:
+    """A function, of an argument that is brought into its domain if need be."""
+    name, other, low, high = maker.pick(FUNCTIONS)
+    u = inside(maker, make(maker, shape), low, high)
+    written = other if other and maker.chance(0.3) else name
+    return tree(f"{written}({u.text})", lambda m, x: getattr(m, name)(x), u)
+
+
+def inside(maker: Maker, u: Tree, low: float, high: float) -> Tree:
+    """``u``, or a function of it with values between ``low`` and ``high``."""
+    if u.value.size and low <= u.value.min() and u.value.max() <= high:
+        return u
+    if low < 0:
+        c = round(min(-low, high, 3.0) * 0.95, 3)
+        if maker.chance(0.5):
+            return tree(f"({c}*tanh({u.text}))", lambda m, x: c * m.tanh(x), u)
+        return tree(f"({c}*sin({u.text}))", lambda m, x: c * m.sin(x), u)
+    c = round(low + 0.3, 3)
+    if u.value.size and np.abs(u.value).max() < 50 and maker.chance(0.5):
+        return tree(f"({u.text}**2 + {c})", lambda m, x: x**2 + c, u)
+    return tree(f"(abs({u.text}) + {c})", lambda m, x: m.abs(x) + c, u)
+
+
+def power(maker: Maker, shape: Shape) -> Tree:
+    u = make(maker, shape)
+    exponent = maker.pick(["2", "2", "3", "-1", "-2", "0.5", "1.5", "4", "-0.5", "tree"])
+    if exponent == "tree":
+        u = inside(maker, u, 0.1, 20)
+        v = inside(maker, make(maker, maker_part(maker, shape)), -3, 3)
+        written = maker.pick(["({}**{})", "({}^{})", "pow({}, {})", "power({}, {})"])
+        return tree(written.format(u.text, v.text), lambda m, x, y: x**y, u, v)
+    if exponent not in ("2", "3", "4"):
+        u = inside(maker, u, 0.1, 1e4)
+    if u.value.size and np.abs(u.value).max() > 20:
+        u = inside(maker, u, -3, 3)
+        if exponent not in ("2", "3", "4"):
+            raise Unsuitable("a power of a large number")
+    k = float(exponent)
+    return tree(f"({u.text}**{exponent})", lambda m, x: x**k, u)
+
+
+def arithmetic(maker: Maker, shape: Shape) -> Tree:
+    """Sums, differences, products, quotients, with broadcasting on either side."""
+    sign = maker.pick("++--***/")
+    u, v = make(maker, shape), make(maker, maker_part(maker, shape))
+    if maker.chance(0.3):
+        u, v = v, u
+    if sign == "/":
+        least = np.abs(v.value).min() if v.value.size else 0
+        v = v if least > 0.1 and maker.chance(0.7) else inside(maker, v, 0.2, 1e4)
+    function: Callable[..., Any] = {
+        "+": lambda m, a, b: a + b,
+        "-": lambda m, a, b: a - b,
+        "*": lambda m, a, b: a * b,
+        "/": lambda m, a, b: a / b,
+    }[sign]
+    return tree(f"({u.text} {sign} {v.text})", function, u, v)
+
+
+def negated(maker: Maker, shape: Shape) -> Tree:
+    u = make(maker, shape)
+    return tree(f"(-{u.text})", lambda m, x: -x, u)
+
+
+def binary(maker: Maker, shape: Shape) -> Tree:
+    """Functions of two arguments."""
+    name = maker.pick("minimum maximum atan2 hypot logaddexp mod floor_divide".split())
+    u, v = make(maker, shape), make(maker, maker_part(maker, shape))
+    if name in ("mod", "floor_divide"):
+        v = inside(maker, v, 0.3, 1e4)
+        if name == "mod":
+            text = f"({u.text} % {v.text})"
+            return tree(text, lambda m, a, b: a - m.floor_divide(a, b) * b, u, v)
+        w, text = maker.leaf(shape), f"{u.text} // {v.text}"
+        text = f"({w.text} + {text})"
+        return tree(text, lambda m, a, b, c: c + m.floor_divide(a, b), u, v, w)
+    if maker.chance(0.3):
+        u, v = v, u
+    spelled = {"minimum": "min", "maximum": "max", "atan2": "arctan2"}.get(name, name)
+    text = f"{spelled if maker.chance(0.4) else name}({u.text}, {v.text})"
+    return tree(text, lambda m, a, b: getattr(m, name)(*_alike(m, a, b)), u, v)
+
+
+def _alike(m: Any, *args: Any) -> Any:
+    return args if m.torch is None else m.torch.broadcast_tensors(*map(m.number, args))
+
+
+def clipped(maker: Maker, shape: Shape) -> Tree:
+    u, low = make(maker, shape), maker.pick([-0.6, -1.1, 0.0])
+    high = maker.pick([0.4, 0.9, 2.3])
+    return tree(
+        f"clip({u.text}, {low}, {high})", lambda m, x: m.clip(x, low, high), u
+    )
+
+
+# --------------------------------------------------------------------------------------
+# Truth values and integers
+# --------------------------------------------------------------------------------------
+
+
+def chosen(maker: Maker, shape: Shape) -> Tree:
+    """``where``; its branches may be broadcast."""
+    c = condition(maker, maker_part(maker, shape))
+    u, v = make(maker, shape), make(maker, maker_part(maker, shape))
+    if maker.chance(0.4):
+        u, v = v, u
+    text = f"where({c.text}, {u.text}, {v.text})"
+    return tree(text, lambda m, c, a, b: m.where(c, m.number(a), m.number(b)), c, u, v)
+
+
+def condition(maker: Maker, shape: Shape, depth: int = 2) -> Tree:
+    """A truth value."""
+    kind = maker.pick("compare compare compare logic not finite data".split())
+    if kind == "data":
+        return maker.flags(shape)
+    if kind == "logic" and depth:
+        a, b = condition(maker, shape, depth - 1), condition(maker, shape, depth - 1)
+        word, symbol = maker.pick([("and", "&"), ("or", "|")])
+        written = word if maker.chance(0.5) else symbol
+        name = f"logical_{word}"
+        text = f"(({a.text}) {written} ({b.text}))"
+        return tree(text, lambda m, a, b: getattr(m, name)(a, b), a, b)
+    if kind == "not" and depth:
+        a = condition(maker, shape, depth - 1)
+        text = maker.pick(["(not ({}))", "(~({}))"]).format(a.text)
+        return tree(text, lambda m, a: m.logical_not(a), a)
+    u = maker.leaf(shape)
+    if kind == "finite":
+        return tree(f"isfinite({u.text})", lambda m, x: m.isfinite(m.number(x)), u)
+    sign = maker.pick(["<", "<=", ">", ">="])
+    v = make(maker, ()) if maker.chance(0.5) else maker.leaf(maker_part(maker, shape))
+    name = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge"}[sign]
+    text = f"({u.text} {sign} {v.text})"
+    return tree(text, lambda m, a, b: _compare(m, name, a, b), u, v)
+
+
+def _compare(m: Any, name: str, a: Any, b: Any) -> Any:
+    long = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
+    if m.torch is None:
+        return getattr(np, long[name])(a, b)
+    return getattr(m.torch, name)(m.number(a), m.number(b))
+
+
+def counted(maker: Maker, shape: Shape) -> Tree:
+    """Integer or truth values used as numbers."""
+    if maker.chance(0.4):
+        c = condition(maker, shape)
+        u = make(maker, shape)
+        return tree(f"({c.text} * {u.text})", lambda m, c, x: m.number(c) * x, c, u)
+    i, u = maker.integers(shape, -3, 4), make(maker, maker_part(maker, shape))
+    sign = maker.pick("+*-")
+    function: Callable[..., Any] = {
+        "+": lambda m, i, x: m.number(i) + x,
+        "-": lambda m, i, x: m.number(i) - x,
+        "*": lambda m, i, x: m.number(i) * x,
+    }[sign]
+    return tree(f"({i.text} {sign} {u.text})", function, i, u)
+
+
+# --------------------------------------------------------------------------------------
+# The grammar
+# --------------------------------------------------------------------------------------
+
+
+def shared(maker: Maker, shape: Shape) -> Tree:
+    """An expression with a name, used where it is made and perhaps again."""
+    known = [t for t in maker.named.values() if t.shape == shape]
+    if known and maker.chance(0.7):
+        return maker.pick(known)
+    return maker.named_line(make(maker, shape))
+
+
+PRODUCTIONS: tuple[tuple[Callable[[Maker, Shape], Tree], float], ...] = (
+    (arithmetic, 20.0),
+    (unary, 20.0),
+    (power, 6.0),
+    (negated, 2.0),
+    (stepped, 1.0),
+    (binary, 5.0),
+    (clipped, 1.5),
+    (chosen, 5.0),
+    (counted, 2.5),
+    (shared, 6.0),
+    (shapes.reduced, 14.0),
+    (shapes.softmaxed, 3.0),
+    (shapes.product, 7.0),
+    (shapes.einsum, 4.0),
+    (shapes.transposed, 3.0),
+    (shapes.sliced, 6.0),
+    (shapes.picked, 3.0),
+    (shapes.gathered, 6.0),
+    (shapes.stretched, 4.0),
+    (shapes.diagonal, 3.0),
+    (shapes.measured, 1.5),
+)
+"""What an expression may be, and how often."""
+
+
+def make(maker: Maker, shape: Shape) -> Tree:
+    """A random expression of ``shape``."""
+    maker.budget -= 1
+    if maker.budget < 0 or maker.chance(0.1):
+        return maker.leaf(shape)
+    productions, weights = zip(*PRODUCTIONS, strict=True)
+    for _ in range(8):
+        (production,) = maker.dice.choices(productions, weights)
+        try:
+            found = production(maker, shape)
+            assert found.shape == shape, (found.text, found.shape, shape)
+            return found
+        except Unsuitable:
+            maker.budget -= 1
+    return maker.leaf(shape)
+
+
+shapes.make = make
+shapes.inside = inside
+
+
+def maker_part(maker: Maker, shape: Shape) -> Shape:
+    """A shape that broadcasts to ``shape``."""
+    if maker.chance(0.5):
+        return shape
+    part = tuple(1 if maker.chance(0.25) else k for k in shape)
+    return part[maker.dice.randint(0, len(part)) :]
+
+
+# --------------------------------------------------------------------------------------
+# Losses
+# --------------------------------------------------------------------------------------
+
+
+@dataclass
+class RandomLoss:
+    """A loss: its text, its tree, its arrays and the names of its parameters."""
+
+    seed: int
+    text: str
+    root: Tree
+    values: dict[str, np.ndarray]
+    wrt: list[str]
+
+    def __call__(self, m: Any, **leaves: Any) -> Any:
+        return self.root.evaluate(m, leaves)
+
+    def value(self) -> float:
+        """In NumPy."""
+        return float(self.root.value)
+
+    def noisy(self, seed: int) -> Callable[..., Any]:
+        """The loss with every intermediate disturbed in its last places."""
+        numbers = np.random.default_rng(seed)
+
+        def evaluate(m: Any, **leaves: Any) -> Any:
+            def disturb(x: Any) -> Any:
+                return x * m.number(1 + ROUND * numbers.uniform(-1, 1, size=x.shape))
+
+            return self.root.evaluate(m, leaves, disturb)
+
+        return evaluate
+
+    def __str__(self) -> str:
+        shown = {k: (v.shape, v.dtype.str) for k, v in self.values.items()}
+        return f"\nseed {self.seed}: wrt {self.wrt}\n{self.text}\n{shown}"
+
+
+def random_loss(seed: int, budget: int = 14) -> RandomLoss:
+    """The loss number ``seed``: always the same one."""
+    for attempt in range(100):
+        maker = Maker(seed * 100 + attempt, budget)
+        try:
+            root = _root(maker)
+        except Unsuitable:
+            continue
+        used = _inputs(root)
+        wrt = [name for name in maker.wrt if name in used]
+        if not wrt or root.function is None:
+            continue
+        text = "\n".join([*maker.lines, root.text])
+        values = {name: maker.values[name] for name in _mentioned(text, maker)}
+        wrt = [name for name in maker.wrt if name in values]
+        return RandomLoss(seed, text, root, values, wrt)
+    raise AssertionError(f"no loss for seed {seed}")
+
+
+def _root(maker: Maker) -> Tree:
+    """A scalar: mostly a sum over rows, or a function of such sums."""
+    kind = maker.pick("mean sum sum+ any".split())
+    if kind == "any":
+        return make(maker, ())
+    rest = tuple(maker.extent() for _ in range(maker.pick([0, 0, 1, 1, 2])))
+    if kind == "sum+":
+        maker.budget //= 2
+    u = make(maker, (maker.rows, *rest))
+    name = "mean" if kind == "mean" else "sum"
+    root = tree(f"{name}({u.text})", lambda m, x: getattr(m, name)(x), u)
+    if kind == "sum+":
+        maker.budget = 6
+        v = make(maker, ())
+        sign, function = maker.pick(SIGNS)
+        root = tree(f"{v.text} {sign} {root.text}", function, v, root)
+    return root
+
+
+SIGNS: tuple[tuple[str, Callable[..., Any]], ...] = (
+    ("+", lambda m, a, b: a + b),
+    ("-", lambda m, a, b: a - b),
+    ("*", lambda m, a, b: a * b),
+)
+
+
+def _inputs(root: Tree) -> set[str]:
+    """The names of the inputs that ``root`` depends on."""
+    pending, seen = [root], {root}
+    while pending:
+        for child in pending.pop().args:
+            if child not in seen:
+                seen.add(child)
+                pending.append(child)
+    return {t.text for t in seen if t.function is None}
+
+
+def _mentioned(text: str, maker: Maker) -> list[str]:
+    import re
+
+    words = set(re.findall(r"\w+", text))
+    return [name for name in maker.values if name in words]
+
+
+def conditioning(loss: RandomLoss, wanted: dict[str, np.ndarray]) -> dict[str, float]:
+    """How much each gradient answers to rounding errors: an absolute error.
+
+    Infinite if the oracle itself gives no finite gradient.
+    """
+    answers = dict.fromkeys(loss.wrt, 0.0)
+    for seed in (1, 2):
+        _, found = torch_gradient(loss.noisy(seed), loss.values, loss.wrt)
+        for name in loss.wrt:
+            difference = np.abs(found[name] - wanted[name])
+            answer = difference.max(initial=0.0)
+            answers[name] = max(answers[name], float(answer))
+            if not np.isfinite(answer):
+                answers[name] = np.inf
+    return answers

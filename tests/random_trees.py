@@ -1,0 +1,194 @@
+"""Expression trees that know their text, their NumPy value and how to evaluate them.
+
+``Tree`` is what the generator of random losses builds; ``Maker`` has what every
+production of the generator needs: dice, lengths, names and leaves.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from oracles import NUMPY
+
+Shape = tuple[int, ...]
+
+ROUND = 2.0**-50
+"""Relative noise for the conditioning of a loss: a few units in the last place."""
+
+LARGEST = 1e4
+"""Values beyond this are not built upon: products of them tell nothing."""
+
+ELEMENTS = 6000
+"""Intermediate tensors have at most so many elements."""
+
+
+class Unsuitable(Exception):
+    """This choice leads nowhere (not finite, too large): take another one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """One expression.
+
+    text: in the language. function: takes a namespace of ``oracles`` and the values of
+    ``args``; None for a leaf, which is the input ``text``. value: in NumPy.
+    """
+
+    text: str
+    function: Callable[..., Any] | None
+    args: tuple["Tree", ...]
+    value: np.ndarray
+    random: bool = True
+
+    @property
+    def shape(self) -> Shape:
+        return self.value.shape
+
+    @property
+    def kind(self) -> str:
+        return self.value.dtype.kind
+
+    def evaluate(self, m: Any, leaves: dict[str, Any], noise: Any = None) -> Any:
+        """The value in namespace ``m``.
+
+        ``noise``: a function that disturbs every floating-point intermediate.
+        """
+        done: dict[Tree, Any] = {}
+        return self._evaluate(m, leaves, noise, done)
+
+    def _evaluate(
+        self, m: Any, leaves: dict[str, Any], noise: Any, done: dict["Tree", Any]
+    ) -> Any:
+        if self in done:
+            return done[self]
+        if self.function is None:
+            result = leaves[self.text]
+        else:
+            args = [a._evaluate(m, leaves, noise, done) for a in self.args]
+            result = self.function(m, *args)
+            if noise is not None and self.kind == "f":
+                result = noise(result)
+        done[self] = result
+        return result
+
+
+def tree(text: str, function: Callable[..., Any], *args: Tree) -> Tree:
+    """A tree with its value; raises Unsuitable where that is not a good number."""
+    with np.errstate(all="ignore"):
+        value = np.asarray(function(NUMPY, *(a.value for a in args)))
+    if value.dtype.kind == "f":
+        if not np.isfinite(value).all() or np.abs(value).max(initial=0.0) > LARGEST:
+            raise Unsuitable(text)
+        value = value.astype(np.float64)
+    if value.size > ELEMENTS:
+        raise Unsuitable(text)
+    return Tree(text, function, args, value)
+
+
+@dataclass
+class Maker:
+    """Dice, names and leaves of one random loss."""
+
+    seed: int
+    budget: int = 14
+    dice: random.Random = field(init=False)
+    numbers: np.random.Generator = field(init=False)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    wrt: list[str] = field(default_factory=list)
+    leaves: dict[str, Tree] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    named: dict[str, Tree] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+        self.numbers = np.random.default_rng(self.seed)
+        self.rows = self.dice.choice([2, 5, 7, 8, 9, 11, 17, 40, 70])
+        self.small = [self.dice.choice([2, 3, 4, 5]) for _ in range(2)]
+        if self.chance(0.08):  # an axis that is too long to be specialised
+            self.small[1] = self.dice.choice([65, 66, 80])
+
+    # -- dice --
+
+    def chance(self, probability: float) -> bool:
+        return self.dice.random() < probability
+
+    def pick(self, items: Any) -> Any:
+        return self.dice.choice(list(items))
+
+    def extent(self, most: int = 10**9) -> int:
+        """The length of a new axis."""
+        lengths = [k for k in (self.rows, self.rows, *self.small, 1 + self.small[0])
+                   if k <= most]  # fmt: skip
+        return self.pick(lengths or [2])
+
+    # -- leaves --
+
+    def leaf(self, shape: Shape) -> Tree:
+        """An array that there is, a name, a new array or a number."""
+        known = [
+            t
+            for t in (*self.leaves.values(), *self.named.values())
+            if t.shape == shape and t.kind == "f"
+        ]
+        if known and self.chance(0.6):
+            return self.pick(known)
+        if not shape and self.chance(0.3):
+            number = self.pick(["0.5", "2", "-1.5", "3", "pi", "0.7", "1e-1"])
+            fixed = np.pi if number == "pi" else float(number)
+            text = f"({number})" if number[0] == "-" else number
+            return Tree(text, lambda m: m.number(fixed), (), np.asarray(fixed))
+        parameter = not self.wrt or self.chance(0.5)
+        return self.parameter(shape) if parameter else self.data(shape)
+
+    def parameter(self, shape: Shape) -> Tree:
+        name = f"{self.pick('abcuvw')}{len(self.values)}"
+        self.wrt.append(name)
+        return self.input(name, self.numbers.normal(size=shape))
+
+    def data(self, shape: Shape) -> Tree:
+        """Floating-point data in some dtype and memory order."""
+        name = f"{self.pick('XYZxyz')}{len(self.values)}"
+        value = np.asarray(self.numbers.normal(size=shape))
+        layout = self.pick(["C", "C", "C", "F", "strided", "reversed", "float32", "big"])
+        if layout == "F" and shape:
+            value = np.asfortranarray(value)
+        elif layout == "strided" and shape:
+            value = np.repeat(value, 2, axis=-1)[..., ::2]
+        elif layout == "reversed" and shape:
+            value = value[::-1]
+        elif layout == "float32":
+            value = value.astype(np.float32)
+        elif layout == "big":
+            value = value.astype(">f8")
+        return self.input(name, value)
+
+    def integers(self, shape: Shape, low: int, high: int) -> Tree:
+        """Integer data with ``low <= value < high``."""
+        name = f"{self.pick('ijk')}{len(self.values)}"
+        kind = self.pick([np.int64, np.int64, np.int32, np.int16])
+        value = self.numbers.integers(low, high, size=shape).astype(kind)
+        return self.input(name, np.asarray(value))
+
+    def flags(self, shape: Shape) -> Tree:
+        """Boolean data."""
+        name = f"m{len(self.values)}"
+        return self.input(name, self.numbers.integers(0, 2, size=shape) > 0)
+
+    def input(self, name: str, value: np.ndarray) -> Tree:
+        self.values[name] = value
+        kind = {"f": np.float64, "i": np.int64, "b": np.bool_}[value.dtype.kind]
+        found = Tree(name, None, (), np.asarray(value, kind))
+        self.leaves[name] = found
+        return found
+
+    # -- names --
+
+    def named_line(self, body: Tree) -> Tree:
+        """``body`` as a line of its own: the name stands for it from now on."""
+        name = f"{self.pick('hpqst')}_{len(self.lines)}"
+        self.lines.append(f"{name} = {body.text}")
+        found = Tree(name, lambda m, x: x, (body,), body.value)
+        self.named[name] = found
+        return found
