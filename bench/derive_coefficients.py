@@ -238,7 +238,7 @@ FITS = [
         float=7,
         weight=lambda z: 1 / (1 + erf_tail(z)),
     ),
-    erfcx_fit("ERFCX", mpf("0.74"), mpf("27.3"), 21, 9),
+    erfcx_fit("ERFCX", mpf("0.74"), mpf("27.3"), 21, 10),
     Fit(
         "DIGAMMA",
         "digamma(3/2+y) = (3/2 + y - root) * p(y), -1/2 <= y <= 1/2",

@@ -51,7 +51,7 @@ STEPS = "sign floor ceil trunc round".split()
 def stepped(maker: Maker, shape: Shape) -> Tree:
     """A function without slope, beside one that has some."""
     name, u, v = maker.pick(STEPS), make(maker, shape), make(maker, shape)
-    text = f"({v.text} - {name}({u.text}))"
+    text = f"({{1}} - {name}({{0}}))"
     return tree(text, lambda m, x, y: y - getattr(m, name)(x), u, v)
 
 
@@ -60,7 +60,7 @@ def unary(maker: Maker, shape: Shape) -> Tree:
     name, other, low, high = maker.pick(FUNCTIONS)
     u = inside(maker, make(maker, shape), low, high)
     written = other if other and maker.chance(0.3) else name
-    return tree(f"{written}({u.text})", lambda m, x: getattr(m, name)(x), u)
+    return tree(f"{written}({{}})", lambda m, x: getattr(m, name)(x), u)
 
 
 def inside(maker: Maker, u: Tree, low: float, high: float) -> Tree:
@@ -70,12 +70,12 @@ def inside(maker: Maker, u: Tree, low: float, high: float) -> Tree:
     if low < 0:
         c = round(min(-low, high, 3.0) * 0.95, 3)
         if maker.chance(0.5):
-            return tree(f"({c}*tanh({u.text}))", lambda m, x: c * m.tanh(x), u)
-        return tree(f"({c}*sin({u.text}))", lambda m, x: c * m.sin(x), u)
+            return tree(f"({c}*tanh({{}}))", lambda m, x: c * m.tanh(x), u)
+        return tree(f"({c}*sin({{}}))", lambda m, x: c * m.sin(x), u)
     c = round(low + 0.3, 3)
     if u.value.size and np.abs(u.value).max() < 50 and maker.chance(0.5):
-        return tree(f"({u.text}**2 + {c})", lambda m, x: x**2 + c, u)
-    return tree(f"(abs({u.text}) + {c})", lambda m, x: m.abs(x) + c, u)
+        return tree(f"({{}}**2 + {c})", lambda m, x: x**2 + c, u)
+    return tree(f"(abs({{}}) + {c})", lambda m, x: m.abs(x) + c, u)
 
 
 def power(maker: Maker, shape: Shape) -> Tree:
@@ -85,7 +85,7 @@ def power(maker: Maker, shape: Shape) -> Tree:
         u = inside(maker, u, 0.1, 20)
         v = inside(maker, make(maker, maker_part(maker, shape)), -3, 3)
         written = maker.pick(["({}**{})", "({}^{})", "pow({}, {})", "power({}, {})"])
-        return tree(written.format(u.text, v.text), lambda m, x, y: x**y, u, v)
+        return tree(written, lambda m, x, y: x**y, u, v)
     if exponent not in ("2", "3", "4"):
         u = inside(maker, u, 0.1, 1e4)
     if u.value.size and np.abs(u.value).max() > 20:
@@ -93,7 +93,7 @@ def power(maker: Maker, shape: Shape) -> Tree:
         if exponent not in ("2", "3", "4"):
             raise Unsuitable("a power of a large number")
     k = float(exponent)
-    return tree(f"({u.text}**{exponent})", lambda m, x: x**k, u)
+    return tree(f"({{}}**{exponent})", lambda m, x: x**k, u)
 
 
 def arithmetic(maker: Maker, shape: Shape) -> Tree:
@@ -111,12 +111,12 @@ def arithmetic(maker: Maker, shape: Shape) -> Tree:
         "*": lambda m, a, b: a * b,
         "/": lambda m, a, b: a / b,
     }[sign]
-    return tree(f"({u.text} {sign} {v.text})", function, u, v)
+    return tree(f"({{}} {sign} {{}})", function, u, v)
 
 
 def negated(maker: Maker, shape: Shape) -> Tree:
     u = make(maker, shape)
-    return tree(f"(-{u.text})", lambda m, x: -x, u)
+    return tree("(-{})", lambda m, x: -x, u)
 
 
 def binary(maker: Maker, shape: Shape) -> Tree:
@@ -126,15 +126,14 @@ def binary(maker: Maker, shape: Shape) -> Tree:
     if name in ("mod", "floor_divide"):
         v = inside(maker, v, 0.3, 1e4)
         if name == "mod":
-            text = f"({u.text} % {v.text})"
+            text = "({} % {})"
             return tree(text, lambda m, a, b: a - m.floor_divide(a, b) * b, u, v)
-        w, text = maker.leaf(shape), f"{u.text} // {v.text}"
-        text = f"({w.text} + {text})"
+        w, text = maker.leaf(shape), "({2} + {0} // {1})"
         return tree(text, lambda m, a, b, c: c + m.floor_divide(a, b), u, v, w)
     if maker.chance(0.3):
         u, v = v, u
     spelled = {"minimum": "min", "maximum": "max", "atan2": "arctan2"}.get(name, name)
-    text = f"{spelled if maker.chance(0.4) else name}({u.text}, {v.text})"
+    text = f"{spelled if maker.chance(0.4) else name}({{}}, {{}})"
     return tree(text, lambda m, a, b: getattr(m, name)(*_alike(m, a, b)), u, v)
 
 
@@ -146,7 +145,7 @@ def clipped(maker: Maker, shape: Shape) -> Tree:
     u, low = make(maker, shape), maker.pick([-0.6, -1.1, 0.0])
     high = maker.pick([0.4, 0.9, 2.3])
     return tree(
-        f"clip({u.text}, {low}, {high})", lambda m, x: m.clip(x, low, high), u
+        f"clip({{}}, {low}, {high})", lambda m, x: m.clip(x, low, high), u
     )
 
 
@@ -161,8 +160,11 @@ def chosen(maker: Maker, shape: Shape) -> Tree:
     u, v = make(maker, shape), make(maker, maker_part(maker, shape))
     if maker.chance(0.4):
         u, v = v, u
-    text = f"where({c.text}, {u.text}, {v.text})"
-    return tree(text, lambda m, c, a, b: m.where(c, m.number(a), m.number(b)), c, u, v)
+
+    def function(m: Any, c: Any, a: Any, b: Any) -> Any:
+        return m.where(c, m.number(a), m.number(b))
+
+    return tree("where({}, {}, {})", function, c, u, v)
 
 
 def condition(maker: Maker, shape: Shape, depth: int = 2) -> Tree:
@@ -175,19 +177,19 @@ def condition(maker: Maker, shape: Shape, depth: int = 2) -> Tree:
         word, symbol = maker.pick([("and", "&"), ("or", "|")])
         written = word if maker.chance(0.5) else symbol
         name = f"logical_{word}"
-        text = f"(({a.text}) {written} ({b.text}))"
+        text = f"(({{}}) {written} ({{}}))"
         return tree(text, lambda m, a, b: getattr(m, name)(a, b), a, b)
     if kind == "not" and depth:
         a = condition(maker, shape, depth - 1)
-        text = maker.pick(["(not ({}))", "(~({}))"]).format(a.text)
+        text = maker.pick(["(not ({}))", "(~({}))"])
         return tree(text, lambda m, a: m.logical_not(a), a)
     u = maker.leaf(shape)
     if kind == "finite":
-        return tree(f"isfinite({u.text})", lambda m, x: m.isfinite(m.number(x)), u)
+        return tree("isfinite({})", lambda m, x: m.isfinite(m.number(x)), u)
     sign = maker.pick(["<", "<=", ">", ">="])
     v = make(maker, ()) if maker.chance(0.5) else maker.leaf(maker_part(maker, shape))
     name = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge"}[sign]
-    text = f"({u.text} {sign} {v.text})"
+    text = f"({{}} {sign} {{}})"
     return tree(text, lambda m, a, b: _compare(m, name, a, b), u, v)
 
 
@@ -203,7 +205,7 @@ def counted(maker: Maker, shape: Shape) -> Tree:
     if maker.chance(0.4):
         c = condition(maker, shape)
         u = make(maker, shape)
-        return tree(f"({c.text} * {u.text})", lambda m, c, x: m.number(c) * x, c, u)
+        return tree("({} * {})", lambda m, c, x: m.number(c) * x, c, u)
     i, u = maker.integers(shape, -3, 4), make(maker, maker_part(maker, shape))
     sign = maker.pick("+*-")
     function: Callable[..., Any] = {
@@ -211,7 +213,7 @@ def counted(maker: Maker, shape: Shape) -> Tree:
         "-": lambda m, i, x: m.number(i) - x,
         "*": lambda m, i, x: m.number(i) * x,
     }[sign]
-    return tree(f"({i.text} {sign} {u.text})", function, i, u)
+    return tree(f"({{}} {sign} {{}})", function, i, u)
 
 
 # --------------------------------------------------------------------------------------
@@ -287,13 +289,16 @@ def maker_part(maker: Maker, shape: Shape) -> Shape:
 # --------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(frozen=True)
 class RandomLoss:
-    """A loss: its text, its tree, its arrays and the names of its parameters."""
+    """A loss: its tree with everything that follows from it.
+
+    text: the program. values: the arrays by name. wrt: the names of the parameters.
+    """
 
     seed: int
-    text: str
     root: Tree
+    text: str
     values: dict[str, np.ndarray]
     wrt: list[str]
 
@@ -321,22 +326,26 @@ class RandomLoss:
         return f"\nseed {self.seed}: wrt {self.wrt}\n{self.text}\n{shown}"
 
 
+def loss_of(root: Tree, seed: int) -> RandomLoss:
+    """The loss that computes ``root``."""
+    trees = root.walk()
+    lines = [f"{t.text} = {t.args[0].text}" for t in trees if t.named]
+    inputs = [t for t in trees if t.array is not None]
+    values = {t.text: t.array for t in inputs if t.array is not None}
+    wrt = [t.text for t in inputs if t.parameter]
+    return RandomLoss(seed, root, "\n".join([*lines, root.text]), values, wrt)
+
+
 def random_loss(seed: int, budget: int = 14) -> RandomLoss:
     """The loss number ``seed``: always the same one."""
     for attempt in range(100):
-        maker = Maker(seed * 100 + attempt, budget)
         try:
-            root = _root(maker)
+            root = _root(Maker(seed * 100 + attempt, budget))
         except Unsuitable:
             continue
-        used = _inputs(root)
-        wrt = [name for name in maker.wrt if name in used]
-        if not wrt or root.function is None:
-            continue
-        text = "\n".join([*maker.lines, root.text])
-        values = {name: maker.values[name] for name in _mentioned(text, maker)}
-        wrt = [name for name in maker.wrt if name in values]
-        return RandomLoss(seed, text, root, values, wrt)
+        loss = loss_of(root, seed)
+        if loss.wrt and root.args:
+            return loss
     raise AssertionError(f"no loss for seed {seed}")
 
 
@@ -350,12 +359,12 @@ def _root(maker: Maker) -> Tree:
         maker.budget //= 2
     u = make(maker, (maker.rows, *rest))
     name = "mean" if kind == "mean" else "sum"
-    root = tree(f"{name}({u.text})", lambda m, x: getattr(m, name)(x), u)
+    root = tree(f"{name}({{}})", lambda m, x: getattr(m, name)(x), u)
     if kind == "sum+":
         maker.budget = 6
         v = make(maker, ())
         sign, function = maker.pick(SIGNS)
-        root = tree(f"{v.text} {sign} {root.text}", function, v, root)
+        root = tree(f"{{}} {sign} {{}}", function, v, root)
     return root
 
 
@@ -364,24 +373,6 @@ SIGNS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("-", lambda m, a, b: a - b),
     ("*", lambda m, a, b: a * b),
 )
-
-
-def _inputs(root: Tree) -> set[str]:
-    """The names of the inputs that ``root`` depends on."""
-    pending, seen = [root], {root}
-    while pending:
-        for child in pending.pop().args:
-            if child not in seen:
-                seen.add(child)
-                pending.append(child)
-    return {t.text for t in seen if t.function is None}
-
-
-def _mentioned(text: str, maker: Maker) -> list[str]:
-    import re
-
-    words = set(re.findall(r"\w+", text))
-    return [name for name in maker.values if name in words]
 
 
 def conditioning(loss: RandomLoss, wanted: dict[str, np.ndarray]) -> dict[str, float]:

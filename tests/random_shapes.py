@@ -41,7 +41,7 @@ def reduced(maker: Maker, shape: Shape) -> Tree:
         options["ddof"] = maker.pick([0, 0, 1])
         words += ["ddof=1"] if options["ddof"] else []
     written = name if name in ("norm", "std", "sum") else maker.pick([name, _other(name)])
-    text = f"{written}({', '.join([u.text, *words])})"
+    text = f"{written}({', '.join(['{}', *words])})"
     found = tree(text, lambda m, x: getattr(m, name)(x, **options), u)
     if name in ("std", "norm") and np.abs(found.value).min(initial=1.0) < 1e-2:
         raise Unsuitable("next to a singularity")
@@ -93,7 +93,7 @@ def softmaxed(maker: Maker, shape: Shape) -> Tree:
     u = inside(maker, make(maker, shape), -6, 6)
     axis = maker.dice.randint(-len(shape), len(shape) - 1)
     last = axis in (-1, len(shape) - 1) and maker.chance(0.5)
-    text = f"{name}({u.text})" if last else f"{name}({u.text}, axis={axis})"
+    text = f"{name}({{}})" if last else f"{name}({{}}, axis={axis})"
     return tree(text, lambda m, x: getattr(m, name)(x, axis), u)
 
 
@@ -107,7 +107,7 @@ def product(maker: Maker, shape: Shape) -> Tree:
     k = maker.extent()
     if len(shape) == 2 and maker.chance(0.2):
         u, v = make(maker, shape[:1]), make(maker, shape[1:])
-        return tree(f"outer({u.text}, {v.text})", lambda m, a, b: m.outer(a, b), u, v)
+        return tree("outer({}, {})", lambda m, a, b: m.outer(a, b), u, v)
     if len(shape) <= 1 and maker.chance(0.5):
         left, right = ((*shape, k), (k,))
         if maker.chance(0.3):
@@ -122,8 +122,8 @@ def product(maker: Maker, shape: Shape) -> Tree:
         left, right = ((*shape, k), (k,))
     u, v = make(maker, left), make(maker, right)
     flat = len(left) <= 2 and len(right) <= 2
-    text = f"dot({u.text}, {v.text})" if flat and maker.chance(0.3) else None
-    return tree(text or f"({u.text} @ {v.text})", lambda m, a, b: a @ b, u, v)
+    text = "dot({}, {})" if flat and maker.chance(0.3) else "({} @ {})"
+    return tree(text, lambda m, a, b: a @ b, u, v)
 
 
 # The output's subscripts and the inputs'.
@@ -145,7 +145,7 @@ def einsum(maker: Maker, shape: Shape) -> Tree:
     for letter in "".join(terms):
         lengths.setdefault(letter, maker.extent())
     args = [make(maker, tuple(lengths[c] for c in term)) for term in terms]
-    text = f'einsum("{rule}", {", ".join(a.text for a in args)})'
+    text = f'einsum("{rule}", {", ".join(["{}"] * len(args))})'
     return tree(text, lambda m, *args: m.einsum(rule, *args), *args)
 
 
@@ -155,8 +155,10 @@ def einsum(maker: Maker, shape: Shape) -> Tree:
 
 
 def transposed(maker: Maker, shape: Shape) -> Tree:
+    if not shape:
+        raise Unsuitable("transpose of a scalar")
     u = make(maker, shape[::-1])
-    text = maker.pick(["{}.T", "{}'", "transpose({})"]).format(u.text)
+    text = maker.pick(["{}.T", "{}'", "transpose({})"])
     return tree(text, lambda m, x: m.swap(x), u)
 
 
@@ -171,7 +173,7 @@ def sliced(maker: Maker, shape: Shape) -> Tree:
     before = ":, " * axis
     if axis == len(shape) - 1 and maker.chance(0.3):
         items, before = (Ellipsis, chosen), "..., "
-    return tree(f"{base.text}[{before}{written}]", lambda m, x: pick(m, x, items), base)
+    return tree(f"{{}}[{before}{written}]", lambda m, x: pick(m, x, items), base)
 
 
 def _slice(maker: Maker, length: int) -> tuple[int, str, slice]:
@@ -202,7 +204,7 @@ def picked(maker: Maker, shape: Shape) -> Tree:
     at = maker.dice.randrange(-extent, extent)
     base = make(maker, (*shape[:axis], extent, *shape[axis:]))
     items = (slice(None),) * axis + (at,)
-    return tree(f"{base.text}[{':, ' * axis}{at}]", lambda m, x: pick(m, x, items), base)
+    return tree(f"{{}}[{':, ' * axis}{at}]", lambda m, x: pick(m, x, items), base)
 
 
 def gathered(maker: Maker, shape: Shape) -> Tree:
@@ -216,22 +218,21 @@ def gathered(maker: Maker, shape: Shape) -> Tree:
         return _gathered_twice(maker, inner, rest)
     extent = maker.extent()
     base = make(maker, (*shape[:axis], extent, *rest))
-    index, written = _index(maker, inner, extent)
+    index = _index(maker, inner, extent)
 
     def function(m: Any, x: Any, i: Any) -> Any:
         return pick(m, x, (slice(None),) * axis + (i,))
 
-    return tree(f"{base.text}[{':, ' * axis}{written}]", function, base, index)
+    return tree(f"{{}}[{':, ' * axis}{{}}]", function, base, index)
 
 
-def _index(maker: Maker, shape: Shape, extent: int) -> tuple[Tree, str]:
+def _index(maker: Maker, shape: Shape, extent: int) -> Tree:
     """Integer data, perhaps inside a formula, that points into an axis."""
     negative = maker.chance(0.3)
     i = maker.integers(shape, -extent if negative else 0, extent)
     if maker.chance(0.25):
-        shifted = tree(f"({i.text} + 1) % {extent}", lambda m, i: (i + 1) % extent, i)
-        return shifted, shifted.text
-    return i, i.text
+        return tree(f"({{}} + 1) % {extent}", lambda m, i: (i + 1) % extent, i)
+    return i
 
 
 def _gathered_twice(maker: Maker, inner: Shape, rest: Shape) -> Tree:
@@ -239,10 +240,9 @@ def _gathered_twice(maker: Maker, inner: Shape, rest: Shape) -> Tree:
         raise Unsuitable("too many axes")
     lengths = maker.extent(), maker.extent()
     base = make(maker, (*lengths, *rest))
-    i, first = _index(maker, inner, lengths[0])
-    j, second = _index(maker, inner[1:] if maker.chance(0.3) else inner, lengths[1])
-    text = f"{base.text}[{first}, {second}]"
-    return tree(text, lambda m, x, i, j: x[i, j], base, i, j)
+    i = _index(maker, inner, lengths[0])
+    j = _index(maker, inner[1:] if maker.chance(0.3) else inner, lengths[1])
+    return tree("{}[{}, {}]", lambda m, x, i, j: x[i, j], base, i, j)
 
 
 def stretched(maker: Maker, shape: Shape) -> Tree:
@@ -261,7 +261,7 @@ def stretched(maker: Maker, shape: Shape) -> Tree:
     }[sign]
     left = ", ".join([":"] * cut + ["None"] * (len(shape) - cut))
     right = ", ".join(["None"] * cut + [":"] * (len(shape) - cut))
-    return tree(f"({u.text}[{left}] {sign} {v.text}[{right}])", function, u, v)
+    return tree(f"({{}}[{left}] {sign} {{}}[{right}])", function, u, v)
 
 
 # --------------------------------------------------------------------------------------
@@ -273,23 +273,23 @@ def diagonal(maker: Maker, shape: Shape) -> Tree:
     """``trace``, ``diag``, ``tril``, ``triu`` and ``eye``."""
     if len(shape) == 0:
         u = make(maker, (maker.extent(), maker.extent()))
-        return tree(f"trace({u.text})", lambda m, x: m.trace(x), u)
+        return tree("trace({})", lambda m, x: m.trace(x), u)
     if len(shape) == 1:
         more = (shape[0], shape[0] + maker.dice.randint(0, 2))
         u = make(maker, more if maker.chance(0.5) else more[::-1])
-        return tree(f"diag({u.text})", lambda m, x: m.diag(x), u)
+        return tree("diag({})", lambda m, x: m.diag(x), u)
     if len(shape) > 2:
         raise Unsuitable("matrices only")
     if shape[0] == shape[1] and maker.chance(0.5):
         n = shape[0]
         if maker.chance(0.5):
             u = make(maker, shape[:1])
-            return tree(f"diag({u.text})", lambda m, x: m.diag(x), u)
+            return tree("diag({})", lambda m, x: m.diag(x), u)
         u = make(maker, shape)
-        return tree(f"(eye({n}) - {u.text})", lambda m, x: m.eye(n) - x, u)
+        return tree(f"(eye({n}) - {{}})", lambda m, x: m.eye(n) - x, u)
     name, k = maker.pick(["tril", "triu"]), maker.pick([0, 0, 1, -1])
     u = make(maker, shape)
-    text = f"{name}({u.text}, {k})" if k else f"{name}({u.text})"
+    text = f"{name}({{}}, {k})" if k else f"{name}({{}})"
     return tree(text, lambda m, x: getattr(m, name)(x, k), u)
 
 
@@ -297,16 +297,17 @@ def measured(maker: Maker, shape: Shape) -> Tree:
     """Lengths and positions as numbers."""
     u = make(maker, shape)
     if not shape:
-        return tree(f"({u.text} + 0.25)", lambda m, x: x + 0.25, u)
+        return tree("({} + 0.25)", lambda m, x: x + 0.25, u)
     axis = maker.dice.randrange(len(shape))
-    length = shape[axis]
-    if axis == 0 and maker.chance(0.5):
+    length, last = shape[axis], shape[-1]
+    kind = maker.pick("len shape arange".split())
+    if kind == "len":
         source = maker.leaf(shape)
-        text = f"({u.text} / len({source.text}))"
-    else:
-        text = f"({u.text} / {u.text}.shape[{axis}])"
-        if maker.chance(0.5):
-            text = f"({u.text} * arange({shape[-1]}) / {shape[-1]})"
-            n = shape[-1]
-            return tree(text, lambda m, x: x * m.number(m.arange(n)) / n, u)
-    return tree(text, lambda m, x: x / length, u)
+        return tree("({} / len({}))", lambda m, x, y: x / shape[0], u, source)
+    if kind == "shape":
+        return tree(f"({{0}} / {{0}}.shape[{axis}])", lambda m, x: x / length, u)
+
+    def function(m: Any, x: Any) -> Any:
+        return x * m.number(m.arange(last)) / last
+
+    return tree(f"({{}} * arange({last}) / {last})", function, u)

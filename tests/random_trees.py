@@ -33,14 +33,19 @@ class Tree:
     """One expression.
 
     text: in the language. function: takes a namespace of ``oracles`` and the values of
-    ``args``; None for a leaf, which is the input ``text``. value: in NumPy.
+    ``args``; None for an input. value: in NumPy. template: the text with ``{}`` for the
+    arguments. array: of an input, as the user would pass it. parameter: whether an
+    input is one. named: whether the text is the name that a line gives to the argument.
     """
 
     text: str
     function: Callable[..., Any] | None
     args: tuple["Tree", ...]
     value: np.ndarray
-    random: bool = True
+    template: str = ""
+    array: np.ndarray | None = None
+    parameter: bool = False
+    named: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -50,32 +55,38 @@ class Tree:
     def kind(self) -> str:
         return self.value.dtype.kind
 
+    def walk(self) -> list["Tree"]:
+        """All trees below, arguments first, each once."""
+        found: dict[Tree, None] = {}
+        pending: list[Tree] = [self]
+        while pending:
+            top = pending[-1]
+            missing = [a for a in top.args if a not in found]
+            if missing:
+                pending.append(missing[0])
+            else:
+                found.setdefault(pending.pop())
+        return list(found)
+
     def evaluate(self, m: Any, leaves: dict[str, Any], noise: Any = None) -> Any:
         """The value in namespace ``m``.
 
         ``noise``: a function that disturbs every floating-point intermediate.
         """
         done: dict[Tree, Any] = {}
-        return self._evaluate(m, leaves, noise, done)
-
-    def _evaluate(
-        self, m: Any, leaves: dict[str, Any], noise: Any, done: dict["Tree", Any]
-    ) -> Any:
-        if self in done:
-            return done[self]
-        if self.function is None:
-            result = leaves[self.text]
-        else:
-            args = [a._evaluate(m, leaves, noise, done) for a in self.args]
-            result = self.function(m, *args)
-            if noise is not None and self.kind == "f":
-                result = noise(result)
-        done[self] = result
-        return result
+        for t in self.walk():
+            if t.function is None:
+                done[t] = leaves[t.text]
+                continue
+            done[t] = t.function(m, *(done[a] for a in t.args))
+            if noise is not None and t.kind == "f":
+                done[t] = noise(done[t])
+        return done[self]
 
 
-def tree(text: str, function: Callable[..., Any], *args: Tree) -> Tree:
+def tree(template: str, function: Callable[..., Any], *args: Tree) -> Tree:
     """A tree with its value; raises Unsuitable where that is not a good number."""
+    text = template.format(*(a.text for a in args))
     with np.errstate(all="ignore"):
         value = np.asarray(function(NUMPY, *(a.value for a in args)))
     if value.dtype.kind == "f":
@@ -84,7 +95,7 @@ def tree(text: str, function: Callable[..., Any], *args: Tree) -> Tree:
         value = value.astype(np.float64)
     if value.size > ELEMENTS:
         raise Unsuitable(text)
-    return Tree(text, function, args, value)
+    return Tree(text, function, args, value, template)
 
 
 @dataclass
@@ -95,10 +106,7 @@ class Maker:
     budget: int = 14
     dice: random.Random = field(init=False)
     numbers: np.random.Generator = field(init=False)
-    values: dict[str, np.ndarray] = field(default_factory=dict)
-    wrt: list[str] = field(default_factory=list)
-    leaves: dict[str, Tree] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
+    inputs: dict[str, Tree] = field(default_factory=dict)
     named: dict[str, Tree] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,7 +137,7 @@ class Maker:
         """An array that there is, a name, a new array or a number."""
         known = [
             t
-            for t in (*self.leaves.values(), *self.named.values())
+            for t in (*self.inputs.values(), *self.named.values())
             if t.shape == shape and t.kind == "f"
         ]
         if known and self.chance(0.6):
@@ -139,17 +147,16 @@ class Maker:
             fixed = np.pi if number == "pi" else float(number)
             text = f"({number})" if number[0] == "-" else number
             return Tree(text, lambda m: m.number(fixed), (), np.asarray(fixed))
-        parameter = not self.wrt or self.chance(0.5)
+        parameter = not self.inputs or self.chance(0.5)
         return self.parameter(shape) if parameter else self.data(shape)
 
     def parameter(self, shape: Shape) -> Tree:
-        name = f"{self.pick('abcuvw')}{len(self.values)}"
-        self.wrt.append(name)
-        return self.input(name, self.numbers.normal(size=shape))
+        name = f"{self.pick('abcuvw')}{len(self.inputs)}"
+        return self.input(name, np.asarray(self.numbers.normal(size=shape)), True)
 
     def data(self, shape: Shape) -> Tree:
         """Floating-point data in some dtype and memory order."""
-        name = f"{self.pick('XYZxyz')}{len(self.values)}"
+        name = f"{self.pick('XYZxyz')}{len(self.inputs)}"
         value = np.asarray(self.numbers.normal(size=shape))
         layout = self.pick(["C", "C", "C", "F", "strided", "reversed", "float32", "big"])
         if layout == "F" and shape:
@@ -166,29 +173,33 @@ class Maker:
 
     def integers(self, shape: Shape, low: int, high: int) -> Tree:
         """Integer data with ``low <= value < high``."""
-        name = f"{self.pick('ijk')}{len(self.values)}"
+        name = f"{self.pick('ijk')}{len(self.inputs)}"
         kind = self.pick([np.int64, np.int64, np.int32, np.int16])
         value = self.numbers.integers(low, high, size=shape).astype(kind)
         return self.input(name, np.asarray(value))
 
     def flags(self, shape: Shape) -> Tree:
         """Boolean data."""
-        name = f"m{len(self.values)}"
+        name = f"m{len(self.inputs)}"
         return self.input(name, self.numbers.integers(0, 2, size=shape) > 0)
 
-    def input(self, name: str, value: np.ndarray) -> Tree:
-        self.values[name] = value
-        kind = {"f": np.float64, "i": np.int64, "b": np.bool_}[value.dtype.kind]
-        found = Tree(name, None, (), np.asarray(value, kind))
-        self.leaves[name] = found
+    def input(self, name: str, array: np.ndarray, parameter: bool = False) -> Tree:
+        kind = {"f": np.float64, "i": np.int64, "b": np.bool_}[array.dtype.kind]
+        value = np.asarray(array, kind)
+        found = Tree(name, None, (), value, name, array, parameter)
+        self.inputs[name] = found
         return found
 
     # -- names --
 
     def named_line(self, body: Tree) -> Tree:
         """``body`` as a line of its own: the name stands for it from now on."""
-        name = f"{self.pick('hpqst')}_{len(self.lines)}"
-        self.lines.append(f"{name} = {body.text}")
-        found = Tree(name, lambda m, x: x, (body,), body.value)
+        name = f"{self.pick('hpqst')}_{len(self.named)}"
+        found = Tree(name, same, (body,), body.value, name, named=True)
         self.named[name] = found
         return found
+
+
+def same(m: Any, x: Any) -> Any:
+    """What a name does."""
+    return x

@@ -12,6 +12,13 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
+_OPTIONS: dict[str, Any] = {
+    "opt": 2,
+    "reloc": "pic",
+    "codemodel": "jitdefault",
+    "jit": True,
+}
+
 _compile_lock = Lock()  # LLVM's JIT set-up is not safe to enter from two threads
 
 
@@ -81,12 +88,23 @@ def _target_machine() -> Any:
     machine = host()
     target = llvm.Target.from_default_triple()
     return target.create_target_machine(
-        cpu=machine.cpu,
-        features=machine.feature_string,
-        opt=2,
-        reloc="pic",
-        codemodel="jitdefault",
-        jit=True,
+        cpu=machine.cpu, features=machine.feature_string, **_OPTIONS
+    )
+
+
+def recipe() -> tuple[str, ...]:
+    """All that decides the object code of a text, besides the text."""
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    machine = host()
+    return (
+        llvmlite.__version__,
+        ".".join(map(str, llvm.llvm_version_info)),
+        llvm.get_process_triple(),
+        machine.cpu,
+        machine.feature_string,
+        repr(_OPTIONS),
     )
 
 

@@ -15,6 +15,7 @@ from symgrad.codegen.math_lanes import (
     fma,
     polynomial,
     two_product,
+    two_sum,
 )
 from symgrad.codegen.math_scale import power_of_two, scale
 
@@ -62,11 +63,12 @@ def _erfc_far(a: Lanes) -> Lanes:
 def _scaled_tail(a: Lanes) -> tuple[Lanes, Lanes]:
     """exp(a*a)*erfc(a) = (middle + t*p(t))/(a+c) as a value and its error."""
     middle, middle_low = table.ERFCX_MIDDLE[a.value.type]
-    below, below_error = fast_two_sum(a, a.const(_CENTRE))
+    below, below_error = two_sum(a, a.const(_CENTRE))
     inverse = 1.0 / below
-    above = a - _CENTRE
+    above, above_error = two_sum(a, a.const(-_CENTRE))
     t = above * inverse
-    t_low = fma(-t, below_error, fma(-t, below, above)) * inverse
+    missing = fma(-t, below_error, fma(-t, below, above) + above_error)
+    t_low = missing * inverse
     slope = polynomial(t, table.ERFCX[a.value.type])
     rise, rise_low = two_product(t, slope)
     g, g_low = fast_two_sum(a.const(middle), rise)

@@ -50,8 +50,8 @@ def make_call(
     if function.axis_at is not None and len(positional) == function.axis_at + 1:
         axis = positional.pop()
         keywords.insert(0, Keyword("axis", axis, axis.span or (0, 0)))
-    _check_count(function, positional, name, name_span, span)
     words = _keywords(function, keywords)
+    _check_count(function, positional, name, name_span, span)
     return _canonical(Apply(function.name, tuple(positional), words, span))
 
 

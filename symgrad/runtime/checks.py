@@ -32,7 +32,7 @@ MOST_COMPONENTS = 50
 
 DIRECTIONS = 10
 
-NOISE = 2e-8
+NOISE = 1e-5
 """Gradients smaller than this, relative to the loss and the size of the parameter, are
 compared with that size: differences of the loss do not show them."""
 

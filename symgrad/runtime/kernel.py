@@ -23,6 +23,7 @@ from symgrad.errors import GatherIndexError
 from symgrad.graph import Input, Node
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import address
+from symgrad.runtime.cache import compile_cached
 from symgrad.schedule import Plan, cost, make_plan
 from symgrad.schedule.legalise import inline_arrays, legalise
 from symgrad.schedule.nest import statements_in
@@ -76,7 +77,7 @@ class Kernel:
             self.plan, self.layout, machine.features, self.lanes, attributes, flat
         )
         self.llvm = writer.text()
-        self.code = cpu.load_object(cpu.compile_text(self.llvm))
+        self.code = cpu.load_object(compile_cached(self.llvm))
         self._run = _RUN(self.code.address("run"))
 
     @cached_property

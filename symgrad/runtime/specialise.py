@@ -24,7 +24,7 @@ from symgrad.language.dims import default_static, read_sizes, violated
 from symgrad.runtime.arrays import as_array, as_parameter, graph_type
 from symgrad.runtime.kernel import Context, Kernel
 from symgrad.schedule.legalise import inline_arrays
-from symgrad.simplify import Step, simplify
+from symgrad.simplify import Rewrite, simplify
 
 Arrays = dict[str, NDArray[Any]]
 Make = Callable[["Specialisation"], list[Node]]
@@ -68,7 +68,7 @@ class Specialisation:
     specs: dict[str, ArraySpec]
     hints: dict[str, int]
     gradients: list[Node] = field(default_factory=list)  # the loss first
-    rewrites: list[Step] = field(default_factory=list)
+    rewrites: list[Rewrite] = field(default_factory=list)
     kernels: dict[str, Kernel] = field(default_factory=dict)
     contexts: dict[Any, Context] = field(default_factory=dict)
 

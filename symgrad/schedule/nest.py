@@ -62,15 +62,32 @@ class Nester:
         for statement in statements.ordered:
             for other in (*statement.pointwise, *statement.whole):
                 self.users.setdefault(other, []).append(statement)
+        self.outer = self._outer_votes()
 
     def build(self) -> list[Item]:
         """The loop nests, in the order in which they run."""
         return self._nest(self.statements, frozenset(), set())
 
-    def priority(self, i: Index) -> tuple[bool, float, int, int]:
-        """Higher is further out: the rows of the most data first."""
+    def priority(self, i: Index) -> tuple[bool, int, float, int, int]:
+        """Higher is further out: what sums are kept for, then the rows of most data."""
         size = cost.length(i.extent, self.hints)
-        return (cost.is_dynamic(i), self.weight.get(i, 0.0), size, -i.slot)
+        weight = self.weight.get(i, 0.0)
+        return (cost.is_dynamic(i), self.outer.get(i, 0), weight, size, -i.slot)
+
+    def _outer_votes(self) -> dict[Index, int]:
+        """For each run-time index: sums that are complete inside one turn of it, minus
+        sums over it that other values wait for. Many waits mean many passes."""
+        votes: dict[Index, int] = {}
+        for s in self.statements:
+            waited_for = any(u.kind != "output" for u in self.users.get(s, ()))
+            inner = [i for i in s.bound if cost.is_dynamic(i)]
+            outer = [i for i in s.domain if cost.is_dynamic(i)]
+            if s.kind == "reduce" and waited_for and inner and outer:
+                for i in outer:
+                    votes[i] = votes.get(i, 0) + 1
+                for i in inner:
+                    votes[i] = votes.get(i, 0) - 1
+        return votes
 
     def _nest(
         self, pending: list[Statement], open_: frozenset[Index], done: set[Statement]
