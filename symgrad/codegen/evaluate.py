@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from symgrad import graph
+from symgrad import graph, ops
 from symgrad.codegen import operations
 from symgrad.codegen.layout import Layout, static_stride
 from symgrad.codegen.llvm_text import Emitter, Region, Value
@@ -55,8 +55,12 @@ class Evaluator:
         self.lanes = lanes
         self.type = "float" if layout.single else "double"
         self.scopes = [Scope(emitter.region)]
-        self.row: Index | None = None  # set while the loop over rows is open
+        # the index that lanes run along, while its loop is open: the rows of a pass,
+        # or another axis in deferred sums
+        self.row: Index | None = None
         self.row_base: Value | None = None
+        self.row_level = 1
+        self.tile_begin: Value | None = None  # first row of the current tile
         self.mask: Value | None = None
         self.jam: Index | None = None  # a loop of which several turns run together
         self.variant = 0  # which of these turns is being emitted
@@ -114,6 +118,27 @@ class Evaluator:
         emitter = self.home()
         start = emitter.const(begin, "i64") if isinstance(begin, int) else begin
         results = emitter.loop(start, end, step, carried, inside)
+        self.home()
+        return results
+
+    def stepped(
+        self,
+        begin: Value,
+        end: Value,
+        step: Value,
+        body: Callable[[Value, list[Value]], Sequence[Value]],
+        carried: Sequence[Value] = (),
+    ) -> list[Value]:
+        """``counted`` with a step known at run time."""
+
+        def inside(counter: Value, phis: list[Value]) -> Sequence[Value]:
+            self.scopes.append(Scope(self.emitter.region))
+            results = body(counter, phis)
+            self.home()
+            self.scopes.pop()
+            return results
+
+        results = self.home().loop(begin, end, step, carried, inside)
         self.home()
         return results
 
@@ -255,10 +280,10 @@ class Evaluator:
         if node is self.row:
             assert self.row_base is not None
             if self.lanes == 1:
-                return self.row_base, 1
-            emitter = self.at(1)
+                return self.row_base, self.row_level
+            emitter = self.at(self.row_level)
             numbers = emitter.lane_numbers(self.lanes)
-            return emitter.binary("add", self.row_base, numbers), 1
+            return emitter.binary("add", self.row_base, numbers), self.row_level
         raise AssertionError(f"the loop over {graph.index_name(node)} is not open")
 
     def _row_offset(self, node: Node) -> bool:
@@ -278,15 +303,16 @@ class Evaluator:
         """The first lane of an index for which ``_row_offset`` holds."""
         assert self.row_base is not None
         if node is self.row:
-            return self.row_base, 1
+            return self.row_base, self.row_level
         key = ("row base", node)
         found = self.find(key)
         if found is not None:
             return found
         assert isinstance(node, Call) and isinstance(node.args[1], Const)
-        emitter = self.at(1)
+        emitter = self.at(self.row_level)
         shift = emitter.const(node.args[1].value, "i64")
-        return self.keep(key, emitter.binary("add", self.row_base, shift), 1)
+        moved = emitter.binary("add", self.row_base, shift)
+        return self.keep(key, moved, self.row_level)
 
     # -- memory ----------------------------------------------------------------------
 
@@ -367,7 +393,7 @@ class Evaluator:
         pointer, level = self._offset(base, type, terms, level, width)
         if lane_stride is None and not vectors:
             return Address(pointer, level, 1, False)
-        level = max([level, 1, *(v[1] for v in vectors)])
+        level = max([level, self.row_level, *(v[1] for v in vectors)])
         one = isinstance(lane_stride, Const) and lane_stride.value == 1
         if one and not vectors:
             return Address(pointer, level, self.lanes, True)
@@ -460,14 +486,17 @@ class Evaluator:
         """Whether the element is in the tile of the current block of rows."""
         if self.row is None or self.lanes == 1 or not node.indices:
             return False
-        return node.indices[0] is self.row and array in self.layout.tiles(self.step)
+        rows = node.indices[0] is self.row is self.step.row
+        return rows and array in self.layout.tiles(self.step)
 
     def _load_tile(self, node: Load, array: Input) -> Placed:
         base = self.memory("scratch", "tile", array.name)
         shape = array.shape[1:]
         indices = self.checked(node.indices[1:], shape)
         strides = self.strides(shape, range(len(shape)))
-        found = self.address(base, self.type, indices, strides, 1, self.lanes)
+        found = self.address(
+            base, self.type, indices, strides, self.row_level, self.lanes
+        )
         emitter = self.at(found.level)
         if found.lanes > 1:  # the column varies by lane
             pointer = self._lane_pointers(found)
@@ -519,9 +548,43 @@ class Evaluator:
         """The current element of a place, at the values of its axes."""
         strides = self.strides(place.shape, range(len(place.shape)))
         kind = self.stored_type(place)
+        axes = place.axes
         base = self.memory(place.memory, place.memory, place)
+        if place.kept:
+            if self.row is not self.step.row and self.row in axes:
+                return self._transposed_address(place, level)
+            base, level = self._tile_base(base, kind, graph.const(1), level)
         width = self.lanes if place.lanes else 1
-        return self.address(base, kind, place.axes, strides, level, width)
+        return self.address(base, kind, axes, strides, level, width)
+
+    def _transposed_address(self, place: Place, level: int) -> Address:
+        """The element of a kept place in its copy with the lanes fastest."""
+        lane, row = place.axes
+        kind = self.stored_type(place)
+        base = self.memory("scratch", "transposed", place)
+        stride = self.padded(lane.extent)
+        base, level = self._tile_base(base, kind, stride, level)
+        return self.address(base, kind, (row, lane), (stride, graph.const(1)), level)
+
+    def padded(self, extent: Node) -> Node:
+        """A length rounded up to whole vectors."""
+        lanes = graph.const(self.lanes)
+        up = graph.fold_int("add", extent, graph.const(self.lanes - 1))
+        blocks = ops.apply("floor_divide", up, lanes)
+        return graph.fold_int("mul", blocks, lanes)
+
+    def _tile_base(self, base: Value, kind: str, stride: Node, level: int) -> Placed:
+        """``base`` moved so that absolute row numbers address a tile."""
+        assert self.tile_begin is not None
+        key = ("tile base", base.name, stride)
+        found = self.find(key)
+        if found is None:
+            first, inner = self._times((self.tile_begin, 1), stride)
+            emitter = self.at(max(inner, 1))
+            zero = emitter.const(0, "i64")
+            back = emitter.binary("sub", zero, first)
+            found = self.keep(key, emitter.gep(base, back, kind), max(inner, 1))
+        return found[0], max(level, found[1])
 
     def _visible(self, statement: Statement) -> int:
         """The outermost scope in which a value written earlier may be read."""

@@ -26,6 +26,10 @@ MIN_CHUNK_ROWS = 2048
 PARTIAL_BYTES = 32 << 20
 """Partial sums of all chunks take at most this; fewer chunks where they would not."""
 
+TILE_BYTES = 1 << 18
+MAX_TILE_ROWS = 256
+"""A tile of rows keeps at most so much for deferred sums."""
+
 ALIGN = 64
 
 
@@ -131,10 +135,14 @@ def _measure_pass(
         count = _count(array.shape[1:], lengths)
         width = 4 if layout.single else 8
         result.offsets["tile", array.name] = scratch.take(count * lanes * width)
+    lengths = _with_tile(layout, step, lengths, lanes, result)
     for place in step.scratch:
-        count = _count(place.shape, lengths)
-        size = count * lanes * layout.element_bytes(place)
+        size = _count(place.shape, lengths) * layout.element_bytes(place)
+        size *= lanes if place.lanes else 1
         result.offsets["scratch", place] = scratch.take(size)
+        if any(place.statement in d.transposed for d in step.deferred):
+            size += lanes * layout.element_bytes(place) * _tile_rows(step, lengths)
+            result.offsets["transposed", place] = scratch.take(size)
     wanted = min(MAX_CHUNKS, math.ceil(rows / MIN_CHUNK_ROWS))
     if partial.size:
         wanted = min(wanted, PARTIAL_BYTES // partial.size)
@@ -148,6 +156,31 @@ def _measure_pass(
     result.offsets["partials", step] = memory.take(partial.size * chunks)
     result.chunks.append(chunks)
     result.rows.append(rows)
+
+
+def _with_tile(
+    layout: Layout,
+    step: Step,
+    lengths: Mapping[str, int],
+    lanes: int,
+    result: Sizes,
+) -> Mapping[str, int]:
+    """Choose the rows of a tile, so that what is kept of them stays in cache."""
+    if step.tile is None:
+        return lengths
+    row_bytes = sum(
+        _count(place.shape[:-1], lengths) * layout.element_bytes(place)
+        for place in step.scratch
+        if place.kept
+    )
+    rows = TILE_BYTES // max(1, row_bytes)
+    rows = min(MAX_TILE_ROWS, max(lanes, rows // lanes * lanes))
+    result.offsets["size", step.tile.name] = rows
+    return {**lengths, step.tile.name: rows}
+
+
+def _tile_rows(step: Step, lengths: Mapping[str, int]) -> int:
+    return lengths[step.tile.name] if step.tile is not None else 0
 
 
 class _Arena:

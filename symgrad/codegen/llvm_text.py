@@ -447,7 +447,7 @@ class Emitter:
         self,
         begin: Value,
         end: Value,
-        step: int,
+        step: int | Value,
         carried: Sequence[Value],
         body: Callable[[Value, list[Value]], Sequence[Value]],
         nonempty: bool = False,
@@ -463,7 +463,9 @@ class Emitter:
         phis = [Value(self._fresh(), c.type, c.lanes) for c in carried]
         self.region = inner = Region(head)
         results = list(body(counter, phis))
-        following = self.binary("add", counter, self.const(step, "i64"))
+        if isinstance(step, int):
+            step = self.const(step, "i64")
+        following = self.binary("add", counter, step)
         again = self.icmp("slt", following, end)
         last = inner.label
         self.raw(f"br i1 {again.name}, label %{head}, label %{done}")

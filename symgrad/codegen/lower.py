@@ -25,6 +25,7 @@ from symgrad.codegen.evaluate import Address, Evaluator, Scope
 from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
 from symgrad.codegen.llvm_text import Emitter, Module, Value
 from symgrad.graph import Index, Node, Reduce
+from symgrad.schedule.deferred import Deferred
 from symgrad.schedule.nest import Item, Loop
 from symgrad.schedule.plan import Place, Plan, Step
 from symgrad.schedule.statements import Statement
@@ -64,6 +65,7 @@ class StepWriter(Evaluator):
         self.open: list[Index] = []
         self.width = 1  # turns of the jammed loop
         self.sums: dict[SumKey, Value] = {}  # running sums held in registers
+        self.tile_rows = (Value("%begin", "i64"), Value("%end", "i64"))
         self.sum_places = {place.statement: place for place in step.sums}
 
     # -- items -----------------------------------------------------------------------
@@ -94,7 +96,9 @@ class StepWriter(Evaluator):
         extent, _ = self.extent(item.index.extent)
         width = self._jam_width(item)
         zero = self.emitter.const(0, "i64")
-        if width == 1:
+        if item.index is self.step.row:  # rows of a tile, in a deferred sum
+            self._turns(item, *self.tile_rows, 1)
+        elif width == 1:
             self._turns(item, zero, extent, 1)
         else:
             self._jammed(item, extent, width)
@@ -181,6 +185,44 @@ class StepWriter(Evaluator):
         self.scopes.pop()
         self.open.pop()
 
+    # -- lanes -----------------------------------------------------------------------
+
+    def open_lanes(self, loop: Loop, counter: Value, bound: Value) -> None:
+        """Enter a loop whose index runs along the lanes, up to ``bound`` (a vector)."""
+        self.scopes.append(Scope(self.emitter.region, loop))
+        self.open.append(loop.index)
+        self.row, self.row_base = loop.index, counter
+        self.row_level = len(self.scopes) - 1
+        if self.lanes > 1:
+            emitter = self.home()
+            numbers = emitter.lane_numbers(self.lanes)
+            self.mask = emitter.icmp("slt", emitter.binary("add", counter, numbers), bound)
+
+    def close_lanes(self) -> None:
+        """Leave that loop."""
+        self._leave()
+        self.row = self.mask = None
+
+    def deferred(self, rows: Loop, deferred: Deferred) -> None:
+        """One deferred sum over the rows of the current tile: lanes along its last
+        axis, then its other axes, then the rows."""
+        nest = Loop(rows.index, [deferred.statement])
+        for i in reversed(deferred.axes[:-1]):
+            nest = Loop(i, [nest])
+        lanes = Loop(deferred.lane, [nest])
+        extent, _ = self.extent(deferred.lane.extent)
+        emitter = self.home()
+        bound = emitter.splat(extent, self.lanes)
+
+        def block(counter: Value, _: list[Value]) -> Sequence[Value]:
+            self.open_lanes(lanes, counter, bound)
+            self.items(lanes.items)
+            self.close_lanes()
+            return ()
+
+        emitter.loop(emitter.const(0, "i64"), extent, self.lanes, (), block)
+        self.home()
+
     # -- running sums ----------------------------------------------------------------
 
     def _sum_key(self, s: Statement) -> SumKey:
@@ -207,8 +249,9 @@ class StepWriter(Evaluator):
 
     def _in_register(self, s: Statement, item: Loop) -> bool:
         """Whether one running value is enough: no domain loop inside the sum."""
-        if s.kind != "reduce" or s in self.sum_places:
-            return s in self.sum_places and self.sum_places[s].sums == "register"
+        place = self.sum_places.get(s)
+        if s.kind != "reduce" or (place is not None and place.sums != "tiled"):
+            return place is not None and place.sums == "register"
         return all(i in self.open for i in s.domain)
 
     def _identity(self, s: Statement) -> Value:
@@ -219,6 +262,10 @@ class StepWriter(Evaluator):
     def _complete(self, s: Statement) -> None:
         """A sum in a register is final: now it is a value like any other."""
         value = self.sums.pop(self._sum_key(s))
+        place = self.sum_places.get(s)
+        if place is not None and place.sums == "tiled":
+            self._add_to_partial(place, value)
+            return
         self.keep(s.node, value, len(self.scopes) - 1)
         self._store_value(s, value)
 
@@ -397,6 +444,17 @@ class StepWriter(Evaluator):
             self._store(address, combine(self.home(), kind, old, value))
         else:
             self._add_lane_by_lane(address, value)
+
+    def _add_to_partial(self, place: Place, value: Value) -> None:
+        """Add the sums of a tile, whose lanes are elements, to the chunk's."""
+        base = self.memory("partial", "partial", place)
+        strides = self.strides(place.shape, range(len(place.shape)))
+        address = self.address(base, "double", place.axes, strides)
+        value = operations.to_float_type(self.home(), value, "double")
+        value = self.home().splat(value, self.lanes)
+        old = self._fetch_here(address, "double")
+        kind = kind_of(place.statement)
+        self._store(address, combine(self.home(), kind, old, value))
 
     def _add_lane_by_lane(self, address: Address, value: Value) -> None:
         """Several lanes may hit one element: one after the other. Lanes that are off

@@ -221,10 +221,17 @@ class Lanes:
         return (bound > self).choose(bound, self)
 
 
+def has_fma(emitter: Emitter) -> bool:
+    """Whether a fused multiply-add is one instruction."""
+    return not emitter.features.isdisjoint(("fma", "avx512f", "neon"))
+
+
 def fma(a: Lanes, b: Operand, c: Operand) -> Lanes:
-    """a*b + c, rounded once."""
-    e = a.emitter
-    return a.wrap(e.fma(a.value, a._operand(b), a._operand(c)))
+    """a*b + c, rounded once on every target: C's fma where there is no instruction.
+
+    The formulas here are wrong without it, so this is not the emitter's own choice.
+    """
+    return a.intrinsic("fma", b, c)
 
 
 def polynomial(x: Lanes, coefficients: Sequence[float]) -> Lanes:

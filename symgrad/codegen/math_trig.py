@@ -72,7 +72,7 @@ def _is_large(x: Lanes) -> Lanes:
     return abs(x) > _LARGEST[x.value.type]
 
 
-def _tan_parts(x: Lanes) -> tuple[Lanes, ...]:
+def tan_parts(x: Lanes) -> tuple[Lanes, ...]:
     """sin and cos of r = x - k*pi/2, |r| <= pi/4, each with its error, and odd k."""
     shift = x.format.round_shift
     shifted = fma(x, table.TWO_OVER_PI[x.value.type][0], shift)
@@ -89,7 +89,7 @@ def _tan_parts(x: Lanes) -> tuple[Lanes, ...]:
 
 def tan(x: Lanes) -> Lanes:
     """sin/cos, or -cos/sin in odd quadrants."""
-    sine, sine_error, cosine, cosine_error, odd = _tan_parts(x)
+    sine, sine_error, cosine, cosine_error, odd = tan_parts(x)
     above, above_error = odd.choose(-cosine, sine), odd.choose(-cosine_error, sine_error)
     below, below_error = odd.choose(sine, cosine), odd.choose(sine_error, cosine_error)
     value = divide(above, below, below_error, above_error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from symgrad.codegen import operations
-from symgrad.codegen.evaluate import Scope
 from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
 from symgrad.codegen.llvm_text import Emitter, Module, Value
 from symgrad.codegen.lower import (
@@ -17,7 +16,7 @@ from symgrad.codegen.lower import (
     combine,
     kind_of,
 )
-from symgrad.codegen.tiles import load_tile
+from symgrad.codegen.tiles import load_tile, transpose_kept
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step
 from symgrad.schedule.statements import Statement
@@ -89,7 +88,14 @@ class ModuleWriter:
                 kind = writer.type
                 start = IDENTITY[kind_of(place.statement)]
                 writer.fill(base, place.shape, kind, self.lanes, start)
-        self._rows(writer, loop, registers)
+        if step.deferred:
+            self._tiles(writer, loop, registers)
+        else:
+            low, high = Value("%begin", "i64"), Value("%end", "i64")
+            keys: list[SumKey] = [(s, None) for s in registers]
+            start = [writer._identity(s) for s in registers]
+            results = self._rows(writer, loop, keys, start, low, high)
+            writer.sums.update(zip(keys, results, strict=True))
         for place in step.sums:
             if place.sums == "register":
                 self._flush_register(writer, place)
@@ -99,34 +105,54 @@ class ModuleWriter:
         self._finish(writer, f"pass_{number}", (*COMMON, *extra))
 
     def _rows(
-        self, writer: StepWriter, loop: Loop, registers: list[Statement]
-    ) -> None:
+        self,
+        writer: StepWriter,
+        loop: Loop,
+        keys: list[SumKey],
+        start: Sequence[Value],
+        begin: Value,
+        end: Value,
+    ) -> list[Value]:
         """The loop over rows, ``lanes`` at a time; the last block is masked."""
-        emitter, lanes = writer.home(), self.lanes
-        begin, end = Value("%begin", "i64"), Value("%end", "i64")
-        numbers = emitter.lane_numbers(lanes)
+        lanes = self.lanes
+        emitter = writer.home()
         bound = emitter.splat(end, lanes)
-        start = [writer._identity(s) for s in registers]
-        keys: list[SumKey] = [(s, None) for s in registers]
 
         def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
-            writer.scopes.append(Scope(writer.emitter.region, loop))
-            writer.open.append(loop.index)
-            writer.row, writer.row_base = loop.index, counter
-            if lanes > 1:
-                emitter = writer.home()
-                rows = emitter.binary("add", counter, numbers)
-                writer.mask = emitter.icmp("slt", rows, bound)
+            writer.open_lanes(loop, counter, bound)
             for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
                 load_tile(writer, array, end)
             writer.sums.update(zip(keys, phis, strict=True))
             writer.items(loop.items)
-            writer._leave()
+            writer.close_lanes()
             return [writer.sums[key] for key in keys]
 
-        results = emitter.loop(begin, end, lanes, start, body)
+        return emitter.loop(begin, end, lanes, start, body)
+
+    def _tiles(
+        self, writer: StepWriter, loop: Loop, registers: list[Statement]
+    ) -> None:
+        """Tiles of rows: first the rows, then the deferred sums of the tile."""
+        assert writer.step.tile is not None
+        rows, _ = writer.placed(writer.step.tile)
+        keys: list[SumKey] = [(s, None) for s in registers]
+        start = [writer._identity(s) for s in registers]
+        begin, end = Value("%begin", "i64"), Value("%end", "i64")
+
+        def tile(counter: Value, phis: list[Value]) -> list[Value]:
+            emitter = writer.home()
+            last = _smaller(emitter, emitter.binary("add", counter, rows), end)
+            writer.tile_begin, writer.tile_rows = counter, (counter, last)
+            results = self._rows(writer, loop, keys, phis, counter, last)
+            for deferred in writer.step.deferred:
+                for operand in deferred.transposed:
+                    transpose_kept(writer, writer.step.local[operand])
+            for deferred in writer.step.deferred:
+                writer.deferred(loop, deferred)
+            return results
+
+        results = writer.stepped(begin, end, rows, tile, start)
         writer.sums.update(zip(keys, results, strict=True))
-        writer.row = writer.mask = None
 
     def _flush_register(self, writer: StepWriter, place: Place) -> None:
         value = writer.sums.pop((place.statement, None))

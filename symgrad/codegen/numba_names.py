@@ -9,7 +9,7 @@ import unicodedata
 from symgrad.codegen.numba_operations import RESERVED
 from symgrad.graph import Call, Const, Index, Input, Load, Node, Reduce, Scatter
 
-_LETTERS = "ijklmpqrstuv"
+_LETTERS = "ijkmpqrstuv"
 _ARITHMETIC = frozenset(
     "add sub mul div neg fma pow mod floor_divide cast where clip and or not "
     "lt le gt ge eq ne stop_gradient".split()
@@ -35,13 +35,11 @@ class Names:
     def user(self, name: str) -> str:
         """A Python name for an array that the user called ``name``."""
         if name not in self._given:
-            plain = re.sub(r"\W", "_", unicodedata.normalize("NFKC", name))
-            if not plain.isidentifier():
-                plain = f"_{plain}"
-            while plain in self._taken:
-                plain += "_"
-            self._taken.add(plain)
-            self._given[name] = plain
+            wish = identifier(name)
+            while wish in self._taken:
+                wish += "_"
+            self._taken.add(wish)
+            self._given[name] = wish
         return self._given[name]
 
     def numbered(self, stem: str) -> str:
@@ -53,11 +51,10 @@ class Names:
                 self._taken.add(name)
                 return name
 
-    def index(self, node: Index, row: bool) -> str:
-        """The loop variable of an index; rows are i if that is free."""
+    def index(self, node: Index) -> str:
+        """The loop variable of an index: the next letter."""
         if node not in self._given:
-            letters = _LETTERS if row else _LETTERS[1:]
-            free = (c for c in letters if c not in self._taken)
+            free = (c for c in _LETTERS if c not in self._taken)
             self._given[node] = self.fresh(next(free, "index"))
         return self._given[node]
 
@@ -73,9 +70,8 @@ class Names:
             self._given[node] = self.fresh(wish)
         return self._given[node]
 
-    def array(self, node: Node, wish: str) -> str:
-        """The array that holds the values of a node, all or those of one row."""
-        key = ("array", node)
+    def array(self, key: tuple[object, ...], wish: str) -> str:
+        """The array that holds the values of a node; ``key`` says which, and where."""
         if key not in self._given:
             self._given[key] = self.fresh(wish)
         return self._given[key]
@@ -100,10 +96,16 @@ class Names:
 
     def _array_of(self, node: Load) -> str:
         array = node.array
-        key = array.name if isinstance(array, Input) else ("array", array)
+        key = array.name if isinstance(array, Input) else (array, "work", ())
         return self._given.get(key, "array")
 
     def _subscript(self, node: Node) -> str:
         if isinstance(node, Const):
             return str(node.value)
         return self._given.get(node, "") if isinstance(node, Index) else ""
+
+
+def identifier(name: str) -> str:
+    """``name`` with all that Python does not allow in names replaced."""
+    plain = re.sub(r"\W", "_", unicodedata.normalize("NFKC", name))
+    return plain if plain.isidentifier() else f"_{plain}"

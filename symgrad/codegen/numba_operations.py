@@ -279,5 +279,16 @@ def update(kind: str, target: str, value: Piece) -> str:
     """One turn of a reduction as an assignment."""
     text, rank = value
     if kind == "sum" and rank == UNARY and text.startswith("-"):
-        return f"{target} -= {text[1:]}"
+        return f"{target} -= {_opened(text[1:])}"
     return _UPDATE[kind](target, text)
+
+
+def _opened(text: str) -> str:
+    """``text`` without parentheses around all of it."""
+    depth = 0
+    for k, c in enumerate(text):
+        depth += (c == "(") - (c == ")")
+        if depth == 0:
+            whole = k > 0 and k == len(text) - 1 and text[0] == "("
+            return text[1:-1] if whole else text
+    return text

@@ -11,14 +11,26 @@ from collections.abc import Iterator, Sequence
 from symgrad import graph
 from symgrad.codegen import numba_operations as operations
 from symgrad.codegen.layout import Layout
-from symgrad.codegen.numba_names import Names
-from symgrad.codegen.numba_values import INDENT, Code, Values, is_number, subscript
+from symgrad.codegen.numba_names import Names, identifier
+from symgrad.codegen.numba_values import (
+    INDENT,
+    Code,
+    Values,
+    is_number,
+    quoted,
+    subscript,
+)
 from symgrad.graph import Index, Input, Node, Reduce, Size
 from symgrad.schedule.nest import Item, Loop, statements_in
 from symgrad.schedule.plan import Place, Plan, Step
 from symgrad.schedule.statements import Statement
 
 LINE = 88
+DECORATOR = '@njit(error_model="numpy")'
+REMARK = (
+    "One row at a time and on one thread. The kernel itself takes several rows at once "
+    "and adds them up in another order, so last digits may differ."
+)
 TITLE_LIMIT = 600
 """Characters of the user's text that are repeated above the kernel."""
 
@@ -32,7 +44,7 @@ def kernel_source(
         per parameter; it gives the results their names.
     title: what is computed, in the user's words.
 
-    ``kernel`` takes every input that the plan uses, in the layout's order: NumPy arrays,
+    ``kernel`` takes the inputs that the plan uses, in the layout's order: NumPy arrays,
     and scalars for rank 0. It returns a tuple with one float or new float64 array per
     output. Importing the text needs Numba and NumPy only.
 
@@ -45,171 +57,119 @@ def kernel_source(
 class _SourceWriter(Values):
     def __init__(self, plan: Plan, layout: Layout, order: Sequence[Input]) -> None:
         names = Names()
-        self.arguments = [names.user(name) for name in layout.inputs]
+        for name in layout.inputs:
+            names.user(name)
+        wishes = _output_names(plan, order)
+        self.outputs = [names.fresh(wish) for wish in wishes]
         super().__init__(plan, layout, names)
-        self.outputs = [names.fresh(wish) for wish in _output_names(plan, order, names)]
         self.open: list[Index] = []
         self.sums: set[Statement] = set()  # running sums held in variables
-        self.allocated: set[Place] = set()
-        self.results = _results_of(plan)
+        self.allocated: set[str] = set()
+        self.direct, self.reached = _outputs_of(plan)
 
     # -- the module ------------------------------------------------------------------
 
     def text(self, title: str | None) -> str:
         """The whole module."""
-        for item in self.layout.inputs.values():
-            for extent in item.shape:
-                self._evaluated(extent)
+        for array in self.layout.inputs.values():
+            self._shape(array.shape)  # names the lengths in their order
         passes = 0
         for step in self.plan.steps:
             passes += step.row is not None
             self._step(step, passes)
-        body = self.scopes[0].lines
-        returned = _bracketed(f"{INDENT}return ", self.outputs)
-        lines = [
-            *self._heading(title),
-            *self._signature(),
-            *self._prelude(),
-            *body,
-            "",
-            *returned,
-        ]
-        return "\n".join(lines) + "\n"
+        lines = [*self._heading(title), *self._signature(), *self._prelude()]
+        lines += [*self.scopes[0].lines, "", *_returned(self.outputs), ""]
+        return "\n".join(lines)
 
-    def _heading(self, title: str | None) -> list[str]:
-        what = "Results" if self.outputs[0] != "loss" else "The loss and its gradient"
-        precision = " in float32" if self.single else ""
-        lines = [f'"""{what}, computed{precision} as the kernel does.', ""]
-        lines += _quoted(title)
-        lines += textwrap.wrap(
-            "One row at a time and on one thread; the kernel itself takes several rows "
-            "at once and adds up in another order, so last digits may differ.",
-            LINE,
-        )
-        lines += ['"""', "", "import math", "", "import numpy as np"]
-        lines += ["from numba import njit", ""]
+    def _heading(self, title: str | None) -> Iterator[str]:
+        what = "The loss and its gradient" if self.outputs[0] == "loss" else "Results"
+        yield f'"""{what} as symgrad\'s kernel computes them.'
+        yield ""
+        yield from _quoted(title)
+        yield from textwrap.wrap(REMARK, LINE)
+        yield from ('"""', "")
+        body = "".join(self.scopes[0].lines)
+        if self.helpers or "math." in body:
+            yield from ("import math", "")
+        if self.single or self.helpers or "np." in body:
+            yield "import numpy as np"
+        yield from ("from numba import njit", "")
         if self.single:
-            lines += ["f32 = np.float32", ""]
-        for name in operations.HELPERS:
+            yield from ("f32 = np.float32  # the compute type", "")
+        for name, text in operations.HELPERS.items():
             if name in self.helpers:
-                helper = operations.HELPERS[name]
-                lines += ["", '@njit(error_model="numpy")', helper]
-        return lines
+                yield from ("", DECORATOR, text)
 
     def _signature(self) -> Iterator[str]:
         """One line per argument, with its type and shape."""
-        yield from ("", '@njit(error_model="numpy")', "def kernel(")
+        yield from ("", DECORATOR, "def kernel(")
         for name, array in self.layout.inputs.items():
             dtype = self.layout.specs[name].dtype
             shape = self._shape(array.shape) if array.shape else "scalar"
             yield f"{INDENT}{self.names.user(name)},  # {dtype} {shape}"
-        for size in self._loose_sizes():
-            yield f"{INDENT}{self.sizes[size]},  # the length {size.name}"
+        sources = self._sources()
+        for size, name in self.sizes.items():
+            if size not in sources:
+                yield f"{INDENT}{name},  # the length {size.name}"
         yield "):"
 
     def _shape(self, shape: Sequence[Node]) -> str:
-        texts = [self._evaluated(extent).text for extent in shape]
+        texts = [self.value(extent).text for extent in shape]
         return f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
 
-    def _sources(self) -> dict[Size, str]:
+    def _extents(self, shape: Sequence[Node]) -> str:
+        """A shape as NumPy takes it: a number will do for one axis."""
+        return self.value(shape[0]).text if len(shape) == 1 else self._shape(shape)
+
+    def _sources(self) -> dict[Node, str]:
         """Where run-time lengths are read off."""
-        found: dict[Size, str] = {}
+        found: dict[Node, str] = {}
         for name, array in self.layout.inputs.items():
             for axis, extent in enumerate(array.shape):
                 if isinstance(extent, Size):
                     found.setdefault(extent, f"{self.names.user(name)}.shape[{axis}]")
         return found
 
-    def _loose_sizes(self) -> list[Size]:
-        """Lengths that no argument has: arguments themselves."""
-        sources = self._sources()
-        return [size for size in self.sizes if size not in sources]
-
     def _prelude(self) -> Iterator[str]:
-        """Lengths and the check of all shapes."""
+        """Lengths, and the check of all shapes."""
         sources = self._sources()
         for size, name in self.sizes.items():
             if size in sources:
                 yield f"{INDENT}{name} = {sources[size]}"
         for name, array in self.layout.inputs.items():
-            known = [(name, axis) for axis in range(len(array.shape))]
-            text = self.names.user(name)
-            fixed = [
-                f"{text}.shape[{axis}] != {self._evaluated(extent).text}"
-                for (_, axis), extent in zip(known, array.shape, strict=True)
-                if sources.get(extent) != f"{text}.shape[{axis}]"  # type: ignore[arg-type]
-            ]
-            if fixed:
+            wrong: list[str] = []
+            for axis, extent in enumerate(array.shape):
+                length = f"{self.names.user(name)}.shape[{axis}]"
+                if sources.get(extent) != length:
+                    wrong.append(f"{length} != {self.value(extent).text}")
+            if wrong:
                 message = f"{name} must have shape {self._shape(array.shape)}"
-                yield f"{INDENT}if {' or '.join(fixed)}:"
-                yield f"{INDENT * 2}raise ValueError({message!r})"
-        yield ""
+                yield f"{INDENT}if {' or '.join(wrong)}:"
+                yield f"{INDENT * 2}raise ValueError({quoted(message)})"
 
     # -- steps -----------------------------------------------------------------------
 
     def _step(self, step: Step, number: int) -> None:
         self.step = step
+        self.write("")
         if self.plan.passes:
-            self._blank()
             self.write(f"# {self._step_title(step, number)}")
-        self._allocate(step)
         for place in step.sums:
             self._start(place)
         self._items(step.items)
-        self._forget()
+        self.sums.clear()
+        self.forget_text()
 
     def _step_title(self, step: Step, number: int) -> str:
+        count = len(self.plan.passes)
         if step.row is not None:
             rows = self.value(step.row.extent).text
-            return f"pass {number} of {len(self.plan.passes)}, over {rows} rows"
+            return f"pass {number} of {count}, over {rows} rows"
         if number == 0:
             return "before the rows"
-        return f"after pass {number}" if number < len(self.plan.passes) else "results"
-
-    def _blank(self) -> None:
-        if self.scopes[0].lines:
-            self.scopes[0].lines.append("")
-
-    def _forget(self) -> None:
-        """Only variables stay known in the next step, not text that is yet to be
-        written: it belongs where the plan has it."""
-        values = self.scopes[0].values
-        for key in [key for key, code in values.items() if not code.plain]:
-            del values[key]
-
-    def _allocate(self, step: Step) -> None:
-        """Memory that is filled in this step, sums excepted."""
-        for s in statements_in(step.items):
-            if s.kind == "output":
-                self._allocate_output(s)
-                continue
-            for place in (step.local.get(s), self.plan.work.get(s)):
-                if place is not None and not self._is_started(place):
-                    self._allocate_place(place)
-
-    def _is_started(self, place: Place) -> bool:
-        """Memory that is allocated when a sum starts."""
-        alone = not place.axes and place.statement.kind == "scatter"
-        return place.sums is not None or alone or place.memory == "register"
-
-    def _allocate_output(self, s: Statement) -> None:
-        assert s.output is not None
-        shape = getattr(self.plan.outputs[s.output], "shape", None)
-        if shape is not None:
-            self.write(f"{self.outputs[s.output]} = np.empty({self._shape(shape)})")
-
-    def _allocate_place(self, place: Place) -> None:
-        if is_number(place) or place in self.allocated:
-            return
-        self.allocated.add(place)
-        kind = place.statement.node.type
-        dtype = {graph.INT: ", np.int64", graph.BOOL: ", np.bool_"}.get(kind, "")
-        if self.single and kind == graph.FLOAT and not place.wide:
-            dtype = ", f32"
-        name = self.memory_name(place)
-        self.write(f"{name} = np.empty({self._shape(place.shape)}{dtype})")
-
-    # -- loops -----------------------------------------------------------------------
+        return (
+            f"between passes {number} and {number + 1}" if number < count else "results"
+        )
 
     def _items(self, items: Sequence[Item]) -> None:
         for item in items:
@@ -218,43 +178,94 @@ class _SourceWriter(Values):
             else:
                 self._statement(item)
 
+    # -- loops and sums --------------------------------------------------------------
+
     def _loop(self, item: Loop) -> None:
-        rows = {place.statement for place in self.step.sums}
-        starting = [s for s in self._starting(item) if s not in rows]
-        for s in starting:
-            if self._in_variable(s):
-                self.sums.add(s)
-                zero = operations.IDENTITY[_kind(s)]
-                self.write(f"{self.names.value(s.node)} = {self._number(zero)}")
-            else:
-                self._clear(s)
+        running = self._begin_sums(item)
         self.open_loop(item)
         self.open.append(item.index)
         self._items(item.items)
         self.open.pop()
         self.close_loop(item)
-        for s in starting:
-            if s in self.sums:
-                self.sums.remove(s)
-                name = self.names.value(s.node)
-                self._store(s, self.now(s.node, name))
+        for s in running:
+            self.sums.remove(s)
+            self._store(s, self.now(s.node, self.names.value(s.node)))
+
+    def _begin_sums(self, item: Loop) -> list[Statement]:
+        """Start the sums of which this is the outermost loop.
+
+        Returns those that run in a variable: no loop of their domain is in the sum.
+        """
+        running: list[Statement] = []
+        of_rows = {place.statement for place in self.step.sums}
+        for s in item.statements():
+            begun = any(i in s.bound for i in self.open)
+            if not s.accumulates or item.index not in s.bound or begun or s in of_rows:
+                continue
+            if s.kind == "reduce" and all(i in self.open for i in s.domain):
+                running.append(s)
+                zero = self._number(operations.IDENTITY[_kind(s)])
+                self.write(f"{self.names.value(s.node)} = {zero}")
+            else:
+                self._clear(s)
+        self.sums.update(running)
+        return running
 
     def _number(self, text: str) -> str:
         return f"f32({text})" if self.single else text
 
-    def _starting(self, item: Loop) -> list[Statement]:
-        """Sums of which this is the outermost loop."""
-        return [
-            s
-            for s in item.statements()
-            if s.accumulates
-            and item.index in s.bound
-            and not any(i in s.bound for i in self.open)
-        ]
+    def _clear(self, s: Statement) -> None:
+        """Set a sum in memory to its identity."""
+        place = self.step.local.get(s) or self.plan.work[s]
+        zero = operations.IDENTITY[_kind(s)]
+        if not self.open:
+            self._allocate(place, zero)
+            return
+        name = self._allocate(place)
+        axes = (self.value(i).text if i in self.open else ":" for i in place.axes)
+        self.write(f"{name}[{', '.join(axes)}] = {zero}")
 
-    def _in_variable(self, s: Statement) -> bool:
-        """Whether one running value is enough: no domain loop inside the sum."""
-        return s.kind == "reduce" and all(i in self.open for i in s.domain)
+    def _start(self, place: Place) -> None:
+        """A sum over the rows, before its pass. It is in float64."""
+        s, zero = place.statement, operations.IDENTITY[_kind(place.statement)]
+        direct, reached = self.direct.get(s, []), self.reached.get(s, [])
+        wish = ""
+        note = f"  # for {', '.join(self.outputs[k] for k in reached)}"
+        if len(direct) == 1 and len(self.outputs) > 1:
+            wish = f"{self.outputs[direct[0]]}_{_kind(s)}"
+            note = ""
+        elif len(reached) in (0, len(self.outputs)) or len(note) > LINE // 2:
+            note = ""
+        if is_number(place):
+            name = self.names.give(s.node, wish) if wish else self.names.value(s.node)
+            self.write(f"{name} = {zero}{note}")
+            self.sums.add(s)
+        else:
+            self._allocate(place, zero, wish, note)
+
+    def _allocate(
+        self, place: Place, number: str | None = None, wish: str = "", note: str = ""
+    ) -> str:
+        """The name of an array, allocated before all loops if it is not yet.
+
+        number: fill it with this now.
+        """
+        name = self.memory_name(place, wish)
+        shape = self._extents(place.shape)
+        if number is not None:
+            text = f"np.full({shape}, {number})"
+            text = f"np.zeros({shape})" if number == "0.0" else text
+            self.write(f"{name} = {text}{note}", 0)
+        elif name not in self.allocated:
+            self.write(f"{name} = np.empty({shape}{self._dtype(place)})", 0)
+        self.allocated.add(name)
+        return name
+
+    def _dtype(self, place: Place) -> str:
+        kind = place.statement.node.type
+        if kind == graph.FLOAT:
+            return ", f32" if self.single and not place.wide else ""
+        return ", np.int64" if kind == graph.INT else ", np.bool_"
 
     # -- statements ------------------------------------------------------------------
 
@@ -266,8 +277,12 @@ class _SourceWriter(Values):
             self._accumulate(s)
         elif s.kind == "scatter":
             self._scatter(s)
+        elif s.kind == "array":
+            self.written[s] = ()
+            name = self._allocate(self.plan.work[s])
+            self._assign(name, s.targets, self.value(s.value).text)
         else:
-            self._assign(s)
+            self._output(s)
 
     def _store(self, s: Statement, code: Code) -> None:
         """Keep a value that others read from memory."""
@@ -275,55 +290,116 @@ class _SourceWriter(Values):
         for place in (self.step.local.get(s), self.plan.work.get(s)):
             if place is None or place.memory == "register" or place.sums is not None:
                 continue
+            if not is_number(place):
+                self._allocate(place)
             target = self.element(place)
             if target != code.text:
                 self.write(f"{target} = {code.text}")
             if not code.plain:
                 code = self.now(s.node, target)
 
-    def _assign(self, s: Statement) -> None:
-        """An element of an array or of an output."""
-        code = self.value(s.value)
-        if s.kind == "array":
-            self.written[s] = ()
-            name = self.memory_name(self.plan.work[s])
-        else:
-            assert s.output is not None
-            name = self.outputs[s.output]
-        text = code.text
-        if s.kind == "output" and s.value.type != graph.FLOAT:
-            text = f"float({text})"
-        if not hasattr(self.plan.outputs[s.output or 0], "shape") and s.kind == "output":
-            self.write(f"{name} = {f'float({text})' if self.single else text}")
-            return
-        indices = [self._evaluated(target) for target in s.targets]
+    def _assign(self, name: str, targets: Sequence[Node], text: str) -> None:
+        indices = [self.value(target) for target in targets]
         self.write(f"{name}{subscript(indices)} = {text}")
 
-    # -- sums ------------------------------------------------------------------------
-
-    def _start(self, place: Place) -> None:
-        """A sum over the rows, before its pass."""
-        s = place.statement
-        wish = self._sum_name(s)
-        zero = operations.IDENTITY[_kind(s)]
-        note = self._note(s, wish)
-        if is_number(place):
-            name = self.names.give(s.node, wish)
-            self.write(f"{name} = {zero}{note}")
-            self.sums.add(s)
+    def _output(self, s: Statement) -> None:
+        """A result, or one element of it, in float64."""
+        assert s.output is not None
+        name, node = self.outputs[s.output], self.plan.outputs[s.output]
+        text = self.value(s.value).text
+        if s.value.type == graph.BOOL:
+            text = f"1.0 if {text} else 0.0"
+        if not isinstance(node, graph.Array | graph.Scatter):
+            convert = self.single or s.value.type == graph.INT
+            self.write(f"{name} = {f'float({text})' if convert else text}")
             return
-        self.allocated.add(place)
-        name = self.names.array(s.node, wish)
-        self.write(f"{name} = {self._filled(place.shape, zero)}{note}")
+        if name not in self.allocated:
+            self.write(f"{name} = np.empty({self._extents(node.shape)})", 0)
+            self.allocated.add(name)
+        self._assign(name, s.targets, text)
 
-    def _filled(self, shape: Sequence[Node], number: str) -> str:
-        if number == "0.0":
-            return f"np.zeros({self._shape(shape)})"
-        return f"np.full({self._shape(shape)}, {number})"
+    def _accumulate(self, s: Statement) -> None:
+        """One turn of a reduction."""
+        if s in self.sums:
+            target = self.names.value(s.node)
+        else:
+            place = self.step.local.get(s) or self.plan.work[s]
+            target = self.element(place)
+            self.written[s] = self._written_path(s)
+        self._update(s, target)
 
-    def _sum_name(self, s: Statement) -> str:
-        """loss_sum, where the loss alone needs the sum directly."""
-        direct = [k for k, needed in self.results.items() if s in needed.direct]
-        if len(direct) == 1 and len(self.outputs) > 1:
-            return f"{self.outputs[direct[0]]}_{_kind(s)}"
-        return self.names.numbered(_kind(s))
+    def _update(self, s: Statement, target: str) -> None:
+        code = self.value(s.value)
+        self.write(operations.update(_kind(s), target, (code.text, code.rank)))
+
+    def _written_path(self, s: Statement) -> tuple[Loop | None, ...]:
+        """The loops that readers may share: those outside of the sum."""
+        loops = [scope.loop for scope in self.scopes[1:]]
+        inside = [k for k, loop in enumerate(loops) if loop and loop.index in s.bound]
+        return tuple(loops[: inside[0]] if inside else loops)
+
+    def _scatter(self, s: Statement) -> None:
+        self.written[s] = ()
+        indices = self.checked(s.targets, s.node)
+        name = self.memory_name(self.plan.work[s])
+        self._update(s, f"{name}{subscript(indices)}")
+
+
+def _kind(s: Statement) -> str:
+    """The reduction that a statement accumulates by."""
+    return s.node.kind if isinstance(s.node, Reduce) else "sum"
+
+
+def _outputs_of(
+    plan: Plan,
+) -> tuple[dict[Statement, list[int]], dict[Statement, list[int]]]:
+    """Per statement the outputs that use it directly, and those that need it at all."""
+    direct: dict[Statement, list[int]] = {}
+    reached: dict[Statement, list[int]] = {}
+    for step in plan.steps:
+        for s in statements_in(step.items):
+            if s.output is None:
+                continue
+            stack = [*s.pointwise, *s.whole]
+            for other in stack:
+                direct.setdefault(other, []).append(s.output)
+            seen: set[Statement] = set()
+            while stack:
+                top = stack.pop()
+                if top not in seen:
+                    seen.add(top)
+                    reached.setdefault(top, []).append(s.output)
+                    stack += [*top.pointwise, *top.whole]
+    return direct, reached
+
+
+def _output_names(plan: Plan, order: Sequence[Input]) -> list[str]:
+    """loss, grad_w, ... where the outputs are these; else out_1, out_2, ..."""
+    shapes = [getattr(node, "shape", ()) for node in plan.outputs]
+    if shapes == [(), *(parameter.shape for parameter in order)]:
+        grads = (f"grad_{identifier(parameter.name)}" for parameter in order)
+        return ["loss", *grads]
+    if len(shapes) == 1:
+        return ["value"]
+    return [f"out_{k}" for k in range(1, len(shapes) + 1)]
+
+
+def _returned(names: Sequence[str]) -> list[str]:
+    """The return statement; it always returns a tuple."""
+    line = f"{INDENT}return {', '.join(names)}{',' if len(names) == 1 else ''}"
+    if len(line) <= LINE:
+        return [line]
+    return [f"{INDENT}return (", *(f"{INDENT * 2}{n}," for n in names), f"{INDENT})"]
+
+
+def _quoted(title: str | None) -> Iterator[str]:
+    """The user's text, indented, fit for a docstring; the beginning of a long one."""
+    if not title or not title.strip():
+        return
+    text = title if len(title) <= TITLE_LIMIT else f"{title[:TITLE_LIMIT]} ..."
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    for line in text.strip().splitlines():
+        yield from textwrap.wrap(
+            line, LINE, initial_indent=INDENT, subsequent_indent=INDENT * 2
+        )
+    yield ""

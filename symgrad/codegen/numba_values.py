@@ -8,9 +8,10 @@ short; so lines are short however deep an expression is.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from symgrad import graph
@@ -19,8 +20,8 @@ from symgrad.codegen.evaluate import provably_inside
 from symgrad.codegen.layout import Layout
 from symgrad.codegen.numba_names import Names
 from symgrad.codegen.numba_operations import ATOM, SUM
-from symgrad.graph import Call, Const, Index, Input, Load, Node, Size
-from symgrad.schedule.nest import Loop, statements_in
+from symgrad.graph import Call, Const, Input, Load, Node, Size
+from symgrad.schedule.nest import Item, Loop
 from symgrad.schedule.plan import Place, Plan, Step
 from symgrad.schedule.statements import Statement
 
@@ -67,7 +68,12 @@ class Values:
         self.written: dict[Statement, tuple[Loop | None, ...]] = {}
         self.helpers: set[str] = set()
         self.sizes: dict[Size, str] = {}
-        self.uses = count_uses(plan)
+        self.uses: Counter[tuple[Loop | None, Node]] = Counter()
+        for step in plan.steps:
+            self._count_uses(step)
+        for step in plan.passes:
+            assert step.row is not None
+            names.index(step.row)  # the first letters are for rows
 
     # -- lines and scopes ------------------------------------------------------------
 
@@ -79,21 +85,28 @@ class Values:
     def write(self, line: str, level: int | None = None) -> None:
         """Append a line to a scope, by default the innermost."""
         level = self.home if level is None else level
-        self.scopes[level].lines.append(INDENT * (level + 1) + line)
+        self.scopes[level].lines.append(INDENT * (level + 1) + line if line else "")
 
     def open_loop(self, item: Loop) -> None:
         """Open the scope of a loop."""
         self.scopes.append(Scope(item))
-        name = self.names.index(item.index, item.index is self.step.row)
+        name = self.names.index(item.index)
         self._keep(item.index, Code(name, ATOM, self.home, plain=True))
 
     def close_loop(self, item: Loop) -> None:
         """Append the loop to the scope around it."""
         inner = self.scopes.pop()
         if inner.lines:
-            name = self.names.index(item.index, item.index is self.step.row)
+            name = self.names.index(item.index)
             self.write(f"for {name} in range({self.value(item.index.extent).text}):")
             self.scopes[-1].lines += inner.lines
+
+    def forget_text(self) -> None:
+        """Between steps only variables stay known. Text that is not yet written
+        belongs where the plan has it."""
+        values = self.scopes[0].values
+        for key in [key for key, code in values.items() if not code.plain]:
+            del values[key]
 
     def find(self, key: object) -> Code | None:
         """A value known in any open scope."""
@@ -115,7 +128,7 @@ class Values:
 
     def computed(self, node: Call | Load) -> Code:
         """The value of a node that is a statement itself, from its operands."""
-        for operand in _operands(node):
+        for operand in self._operands(node):
             self._evaluated(operand)
         return self._hoisted(node, self._settle(node, self._emit(node)), self.home)
 
@@ -138,8 +151,9 @@ class Values:
     def _settle(self, node: Node, code: Code) -> Code:
         """Assign a value now if it is used more than once."""
         self._keep(node, code)
-        key = (self.step if node.free else None, node)
-        return self.bound(node, code) if self.uses[key] > 1 else code
+        path = [scope.loop for scope in self.scopes[1:] if scope.loop is not None]
+        often = self.uses[_owner(node, path), node] > 1
+        return self.bound(node, code) if often else code
 
     def _evaluated(self, root: Node) -> Code:
         """The value of ``root``. Iterative: graphs may be deep."""
@@ -150,7 +164,7 @@ class Values:
                 stack.pop()
                 continue
             stored = node in self.plan.of
-            operands = () if stored else _operands(node)
+            operands = () if stored else self._operands(node)
             missing = [o for o in operands if self.find(o) is None]
             if missing:
                 stack.extend(reversed(missing))
@@ -172,7 +186,7 @@ class Values:
         if isinstance(node, Load):
             return self._load(node)
         assert isinstance(node, Call), node
-        codes = self._together(node.args)
+        codes = self._together(self._operands(node))
         level = max((code.level for code in codes), default=0)
         pieces = [(code.text, code.rank) for code in codes]
         text, rank = operations.operation(node, pieces, self.single, self.helpers)
@@ -190,7 +204,9 @@ class Values:
                 break
             node = nodes[longest]
             code = self.bound(node, codes[longest])
-            codes = [code if n is node else c for n, c in zip(nodes, codes, strict=True)]
+            codes = [
+                code if n is node else c for n, c in zip(nodes, codes, strict=True)
+            ]
         return codes
 
     def size(self, node: Size) -> str:
@@ -200,6 +216,31 @@ class Values:
             wish = "n" if not self.sizes else f"n_{name}"
             self.sizes[node] = self.names.fresh(wish)
         return self.sizes[node]
+
+    def _operands(self, node: Node) -> Sequence[Node]:
+        """What ``node`` is written with. Lengths need no conversion beside floats."""
+        if isinstance(node, Load):
+            return node.indices
+        if not isinstance(node, Call):
+            return ()
+        if self.single or node.op not in ("add", "sub", "mul", "div"):
+            return node.args
+        return [_unconverted(a) for a in node.args]
+
+    def _count_uses(self, step: Step) -> None:
+        """How often each node is written in the loop where it is evaluated."""
+        seen: set[tuple[Loop | None, Node]] = set()
+        for s, path in _with_paths(step.items):
+
+            def into(node: Node, path: tuple[Loop, ...] = path) -> Sequence[Node]:
+                known = node in self.plan.of or (_owner(node, path), node) in seen
+                return () if known else self._operands(node)
+
+            roots = self._operands(s.node) if s.kind == "let" else s.expressions
+            parents = graph.walk(roots, into)
+            for used in [*roots, *(o for node in parents for o in into(node))]:
+                self.uses[_owner(used, path), used] += 1
+            seen.update((_owner(node, path), node) for node in parents)
 
     # -- memory ----------------------------------------------------------------------
 
@@ -217,9 +258,14 @@ class Values:
         name, dtype = self.names.user(array.name), self.layout.specs[array.name].dtype
         text = f"{name}{subscript(indices)}" if indices else name
         if array.type == graph.FLOAT:
-            wanted, convert = ("float32", "f32") if self.single else ("float64", "float")
+            wanted, convert = (
+                ("float32", "f32") if self.single else ("float64", "float")
+            )
         else:
-            wanted, convert = ("int64" if array.type == graph.INT else "bool"), "np.int64"
+            wanted, convert = (
+                ("int64" if array.type == graph.INT else "bool"),
+                "np.int64",
+            )
         if dtype != wanted:
             return Code(f"{convert}({text})", ATOM, level)
         return Code(text, ATOM, level, plain=not indices)
@@ -245,16 +291,16 @@ class Values:
             return name
         return f"{name}{subscript([self._evaluated(i) for i in place.axes])}"
 
-    def memory_name(self, place: Place) -> str:
+    def memory_name(self, place: Place, wish: str = "") -> str:
         """The variable of a place: an array, or a number where it has no axes."""
         node = place.statement.node
         if is_number(place):
             return self.names.value(node)
-        if not place.axes:
-            return self.names.array(node, self.names.stem(node))
+        stem = self.names.stem(node)
         rows = any(step.row in place.axes for step in self.plan.passes)
-        ending = "row" if place.memory == "scratch" else "rows" if rows else "all"
-        return self.names.array(node, f"{self.names.stem(node)}_{ending}")
+        if place.axes:
+            stem += "_row" if place.memory == "scratch" else "_rows" if rows else "_all"
+        return self.names.array((node, place.memory, place.axes), wish or stem)
 
     def _visible(self, statement: Statement) -> int:
         """The outermost scope in which a value written earlier may be read."""
@@ -290,8 +336,8 @@ class Values:
         what = array.name if isinstance(array, Input) else "a computed array"
         message = f"an index is out of bounds for axis {axis} of {what}"
         self.write(f"if not {inside}:", level)
-        self.write(f"{INDENT}raise IndexError({message!r})", level)
-        self._keep(("in bounds", node, extent), Code("", ATOM, level))
+        self.write(f"{INDENT}raise IndexError({quoted(message)})", level)
+        self._keep(("in bounds", node, extent), Code("", ATOM, level, plain=True))
 
 
 def subscript(indices: Sequence[Code]) -> str:
@@ -303,32 +349,36 @@ def _split_gain(code: Code) -> int:
     return 0 if code.plain else len(code.text)
 
 
-def _operands(node: Node) -> Sequence[Node]:
-    if isinstance(node, Call):
-        return node.args
-    if isinstance(node, Load):
-        return node.indices
-    return ()
-
-
 def is_number(place: Place) -> bool:
     """Whether a place is one number, held in a variable."""
     return not place.shape and place.statement.kind not in ("array", "scatter")
 
 
-def count_uses(plan: Plan) -> Counter[tuple[Step | None, Node]]:
-    """How often each node is written in a step; of closed nodes, in all steps."""
-    uses: Counter[tuple[Step | None, Node]] = Counter()
-    for step in plan.steps:
-        seen: set[Node] = set()
+def quoted(text: str) -> str:
+    """``text`` as a literal in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
 
-        def into(node: Node, seen: set[Node] = seen) -> Sequence[Node]:
-            return () if node in plan.of or node in seen else _operands(node)
 
-        for s in statements_in(step.items):
-            roots = _operands(s.node) if s.kind == "let" else s.expressions
-            parents = graph.walk(roots, into)
-            for used in [*roots, *(o for node in parents for o in into(node))]:
-                uses[step if used.free else None, used] += 1
-            seen.update(parents)
-    return uses
+def _unconverted(node: Node) -> Node:
+    """A length itself instead of its conversion to floating point."""
+    if isinstance(node, Call) and node.op == "cast" and isinstance(node.args[0], Size):
+        return node.args[0]
+    return node
+
+
+def _owner(node: Node, path: Sequence[Loop]) -> Loop | None:
+    """The innermost loop that ``node`` depends on; None for a closed node."""
+    if not node.free:
+        return None
+    return next((loop for loop in reversed(path) if loop.index in node.free), None)
+
+
+def _with_paths(items: Sequence[Item]) -> Iterator[tuple[Statement, tuple[Loop, ...]]]:
+    """All statements in order, with the loops around each."""
+    stack: list[tuple[Item, tuple[Loop, ...]]] = [(item, ()) for item in items[::-1]]
+    while stack:
+        item, path = stack.pop()
+        if isinstance(item, Loop):
+            stack.extend((inner, (*path, item)) for inner in item.items[::-1])
+        else:
+            yield item, path

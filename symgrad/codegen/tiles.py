@@ -14,6 +14,7 @@ from symgrad.codegen.evaluate import Evaluator
 from symgrad.codegen.layout import tile_columns
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.graph import Const, Input
+from symgrad.schedule.plan import Place
 
 PIECE_BYTES = 16
 UNROLLED_COLUMNS = 32
@@ -148,3 +149,56 @@ class _Tile:
 
         writer.counted_inside(self.columns, 1, column)
 
+
+
+def transpose_kept(writer: Evaluator, place: Place) -> None:
+    """Copy what a tile keeps of a value, rows fastest, into lanes fastest.
+
+    Blocks of lanes x lanes are transposed in registers. The copy is padded to whole
+    blocks; what lies beyond the last row or lane is not meaningful.
+    """
+    lane, _ = place.axes
+    extent, _ = writer.placed(lane.extent)
+    rows, _ = writer.placed(place.shape[-1])
+    width, _ = writer.placed(writer.padded(lane.extent))
+    source = writer.memory("scratch", "scratch", place)
+    target = writer.memory("scratch", "transposed", place)
+    emitter, lanes, kind = writer.home(), writer.lanes, writer.type
+    first, end = writer.tile_rows
+    count = emitter.binary("sub", end, first)
+    last = emitter.binary("sub", extent, emitter.const(1, "i64"))
+
+    def block(column: Value, row: Value) -> None:
+        vectors = []
+        for k in range(lanes):
+            at = emitter.binary("add", column, emitter.const(k, "i64"))
+            at = emitter.select(emitter.icmp("slt", at, last), at, last)
+            offset = emitter.binary("add", emitter.binary("mul", at, rows), row)
+            vectors.append(emitter.load(emitter.gep(source, offset, kind), kind, lanes))
+        for k, vector in enumerate(_transpose_square(emitter, vectors)):
+            at = emitter.binary("add", row, emitter.const(k, "i64"))
+            offset = emitter.binary("add", emitter.binary("mul", at, width), column)
+            emitter.store(vector, emitter.gep(target, offset, kind))
+
+    def columns(row: Value, _: list[Value]) -> None:
+        writer.counted(0, extent, lambda column, _: block(column, row), step=lanes)
+
+    writer.counted(0, count, columns, step=lanes)
+
+
+def _transpose_square(emitter: Emitter, vectors: list[Value]) -> list[Value]:
+    """Transpose n vectors of n lanes by log2(n) rounds of exchanging halves of blocks."""
+    lanes = len(vectors)
+    size = 1
+    while size < lanes:
+        low = [k for k in range(lanes) if not k & size]
+        first = [k if not k & size else lanes + k - size for k in range(lanes)]
+        second = [k + size if not k & size else lanes + k for k in range(lanes)]
+        exchanged = list(vectors)
+        for k in low:
+            a, b = vectors[k], vectors[k + size]
+            exchanged[k] = emitter.shuffle(a, b, first)
+            exchanged[k + size] = emitter.shuffle(a, b, second)
+        vectors = exchanged
+        size *= 2
+    return vectors

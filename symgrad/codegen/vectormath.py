@@ -12,6 +12,7 @@ from collections.abc import Callable
 from symgrad.codegen import (
     math_erf,
     math_exp,
+    math_gamma,
     math_hyperbolic,
     math_log,
     math_pow,
@@ -19,7 +20,7 @@ from symgrad.codegen import (
     math_trig,
 )
 from symgrad.codegen.llvm_text import Emitter, Value
-from symgrad.codegen.math_lanes import Lanes
+from symgrad.codegen.math_lanes import Lanes, has_fma, libm
 
 _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "exp": math_exp.exp,
@@ -47,19 +48,48 @@ _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "atan2": math_trig.atan2,
     "erf": math_erf.erf,
     "erfc": math_erf.erfc,
+    "lgamma": math_gamma.lgamma,
+    "digamma": math_gamma.digamma,
     "pow": math_pow.pow,
     "cbrt": math_roots.cbrt,
     "hypot": math_roots.hypot,
 }
 
-SUPPORTED = frozenset(_FUNCTIONS)
+SUPPORTED = frozenset(_FUNCTIONS) | {"polygamma"}
+
+# Without fused multiply-add the formulas would cost a library call for each one, so C's
+# functions serve where there are any. The other formulas keep their accuracy that way.
+_IN_LIBM = frozenset(
+    "exp exp2 expm1 log log2 log10 log1p sinh cosh tanh asinh acosh atanh "
+    "sin cos tan asin acos atan atan2 erf erfc pow cbrt hypot".split()
+)
 
 
 def emit(emitter: Emitter, op: str, args: list[Value]) -> Value:
     """Emit ``op(*args)`` into the current block.
 
     Arguments are of one type, double or float; scalars beside vectors are repeated.
+    polygamma's order is a literal integer.
     """
+    if op == "polygamma":
+        order, x = args
+        return math_gamma.polygamma(_integer(order), Lanes(emitter, x)).value
     lanes = max(a.lanes for a in args)
     wide = [Lanes(emitter, emitter.splat(a, lanes)) for a in args]
+    if op in _IN_LIBM and not has_fma(emitter):
+        return libm(op, *wide).value
     return _FUNCTIONS[op](*wide).value
+
+
+def softplus_sigmoid(emitter: Emitter, x: Value) -> tuple[Value, Value]:
+    """softplus and its derivative with one exponential: the bits of each alone."""
+    softplus, sigmoid = math_log.softplus_sigmoid(Lanes(emitter, x))
+    return softplus.value, sigmoid.value
+
+
+def _integer(value: Value) -> int:
+    """The number that a literal spells: ``3`` or ``splat (i64 3)``."""
+    digits = value.name.removeprefix(f"splat ({value.type} ").removesuffix(")")
+    if not (value.literal and digits.lstrip("-").isdigit()):
+        raise ValueError(f"polygamma: the order is {value!r}, not a constant integer")
+    return int(digits)

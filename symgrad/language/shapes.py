@@ -178,7 +178,8 @@ def common_extent(
 def _all_equal(dims: Dimensions, extents: Sequence[Node]) -> Node:
     result = extents[0]
     for extent in extents[1:]:
-        result = dims.equal(result, extent) or result
+        both = dims.equal(result, extent)
+        result = result if both is None else both
     return result
 
 

@@ -36,6 +36,11 @@ DEFAULT_SIZE = 256 << 20
 
 _MAGIC = b"symgrad kernel 1"
 _HEADER = struct.Struct("<16s32s32sQ")  # magic, key, checksum and length of the code
+_OPEN = os.O_RDONLY | sum(
+    # no links, no waiting for the writer of a pipe, no translation of line ends
+    getattr(os, name, 0)
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
+)
 _LARGEST = 1 << 30  # bytes of an entry that is still read
 _STALE_SECONDS = 3600.0  # a partial file this old has lost its writer
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -74,7 +79,9 @@ def directory() -> Path | None:
     wanted = os.environ.get("SYMGRAD_CACHE", "").strip()
     if wanted.lower() == "off":
         return None
-    return Path(wanted).expanduser().absolute() if wanted else _default_directory()
+    if not wanted:
+        return _default_directory()
+    return Path(os.path.expanduser(wanted)).absolute()  # Path's may raise
 
 
 def _default_directory() -> Path | None:
@@ -133,9 +140,8 @@ def _surroundings() -> tuple[str, ...]:
 def load(place: Path, name: str) -> bytes | None:
     """The object file called ``name``, or None if there is none to be trusted."""
     path = place / (name + SUFFIX)
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
-        with open(os.open(path, flags), "rb") as file:
+        with open(os.open(path, _OPEN), "rb") as file:
             if not _private(os.fstat(file.fileno()), stat.S_ISREG):
                 return None
             content = file.read(_LARGEST + 1)

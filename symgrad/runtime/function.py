@@ -129,7 +129,9 @@ class Compiled:
         """The kernel used last as runnable Numba Python."""
         from symgrad.codegen.numba_source import kernel_source
 
-        return kernel_source(self._main_kernel(self._latest()))
+        kernel = self._main_kernel(self._latest())
+        title = self._source.text
+        return kernel_source(kernel.plan, kernel.layout, kernel.order, title)
 
     @property
     def rewrites(self) -> list[Any]:

@@ -71,7 +71,8 @@ class Kernel:
         self.layout = Layout(self.plan, kept, dict(specs), dtype == "float32")
         attributes = f'"prefer-vector-width"="{machine.vector_bits}"'
         names = {parameter.name for parameter in self.order}
-        flat = len(outputs) == 1 + len(self.order)
+        scalar = not getattr(outputs[0], "shape", ())
+        flat = scalar and len(outputs) in (1, 1 + len(self.order))
         flat = flat and names.issuperset(self.layout.parameters())
         writer = ModuleWriter(
             self.plan, self.layout, machine.features, self.lanes, attributes, flat
@@ -174,8 +175,7 @@ class Context:
         if kind == "x offset":
             return self.offsets()[key[1]]
         if kind == "gradient offset":
-            names = list(self.offsets())
-            return self.offsets()[names[key[1] - 1]] if key[1] <= len(names) else 0
+            return list(self.offsets().values())[key[1] - 1]
         raise AssertionError(key)
 
     def _stride(self, name: str, axis: int) -> int:

@@ -6,9 +6,8 @@ order of ``wrt``, each in C order.
 
 from __future__ import annotations
 
-import ctypes
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 
 from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import address, as_array, as_parameter, first_bad
+from symgrad.runtime.arrays import as_array, as_parameter, first_bad
 from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel
-from symgrad.runtime.kernel import Context
+from symgrad.runtime.entry import vector_function
+from symgrad.runtime.kernel import PARALLEL_SECONDS, Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
 
 Vector = NDArray[np.float64]
@@ -28,7 +28,6 @@ Vector = NDArray[np.float64]
 NATIVE_BYTES = 1 << 18
 """Kernels that need more memory than this run through Python, which keeps it."""
 
-_ENTRY = ctypes.CFUNCTYPE(ctypes.c_double, *[ctypes.c_void_p] * 3)
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,8 @@ class Objective:
         if scan:
             self._warn_of_bad_data()
         self._shapes: dict[str, tuple[int, ...]] | None = None
+        self._fast: Callable[..., float] | None = None  # set by the first call
+        self._fast_value: Callable[..., float] | None = None
         if parameters is not None:
             self.pack(parameters)
 
@@ -135,7 +136,7 @@ class Objective:
             or x.dtype != np.float64
             or not x.flags.c_contiguous
         ):
-            x = np.ascontiguousarray(x, dtype=np.float64).reshape(-1)
+            x = np.ascontiguousarray(x, dtype=np.float64)
         if self._shapes is None and x.ndim == 1 and x.size == len(self._source.wrt):
             self._shapes = dict.fromkeys(self._source.wrt, ())  # all scalars
         if x.shape != (self.size,):
@@ -149,18 +150,44 @@ class Objective:
 
     def __call__(self, x: Any, /) -> float:
         """The loss at ``x`` (P,)."""
-        return self._evaluate(self._value, self._vector(x), [np.empty(())])
+        if self._fast_value is not None:
+            value = self._fast_value(x)
+            if value == value:
+                return value
+        return self._careful_value(x)
+
+    def _careful_value(self, x: Any) -> float:
+        x = self._vector(x)
+        fast = self._fast_value = self._value_function
+        if fast is not None:
+            value = fast(x)
+            if value == value:
+                return value
+        return self._evaluate(self._value, x, [np.empty(())])
 
     def value_and_grad(
         self, x: Any, /, out: Vector | None = None
     ) -> tuple[float, Vector]:
         """The loss and its gradient (P,), in ``out`` if given."""
+        if self._fast is not None:
+            gradient = np.empty(self.size) if out is None else out
+            value = self._fast(x, gradient)
+            if value == value:
+                return value, gradient
+        # Vectors of other kinds, a loss that is not a number, a call that will raise,
+        # or the first call.
+        return self._careful_value_and_grad(x, out)
+
+    def _careful_value_and_grad(
+        self, x: Any, out: Vector | None
+    ) -> tuple[float, Vector]:
         x = self._vector(x)
         gradient = np.empty(x.size) if out is None else self._output(out)
-        if self._entry is not None:
-            value = self._entry(
-                self._gradient.address, address(x), address(gradient)
-            )
+        if np.may_share_memory(x, gradient):
+            x = x.copy()
+        fast = self._fast = self._gradient_function
+        if fast is not None:
+            value = fast(x, gradient)
             if value == value:
                 return value, gradient
         outs = [np.empty(()), *self._views(gradient)]
@@ -256,23 +283,33 @@ class Objective:
         return self._found.context(hvp_kernel(self._found), self._arrays())
 
     @cached_property
-    def _entry(self) -> Any:
-        """The native function, for objectives small enough for it."""
-        if self.native is None:
+    def _value_function(self) -> Callable[..., float] | None:
+        return self._function(self._value)
+
+    @cached_property
+    def _gradient_function(self) -> Callable[..., float] | None:
+        return self._function(self._gradient)
+
+    def _function(self, context: Context) -> Callable[..., float] | None:
+        """A kernel as a function of vectors, if it is small enough for that."""
+        if not self._is_small(context):
             return None
-        return _ENTRY(self.native.function)
+        function = context.kernel.code.address("objective")
+        return vector_function(function, context.address, self.size, context.seconds)
+
+    def _is_small(self, context: Context) -> bool:
+        """One thread and little memory, which the native code itself allocates."""
+        sizes = context.sizes
+        if sizes.work_bytes + sizes.scratch_bytes > NATIVE_BYTES:
+            return False
+        return context.seconds < PARALLEL_SECONDS or self._workers() == 1
 
     @cached_property
     def native(self) -> NativeEntry | None:
         """The loss and gradient as a C function; None if it runs on several threads or
         needs much memory."""
         context = self._gradient
-        sizes = context.sizes
-        if sizes.work_bytes + sizes.scratch_bytes > NATIVE_BYTES:
-            return None
-        from symgrad.runtime.kernel import PARALLEL_SECONDS
-
-        if context.seconds >= PARALLEL_SECONDS and self._workers() > 1:
+        if not self._is_small(context):
             return None
         function = context.kernel.code.address("objective")
         return NativeEntry(function, context.address, (self, context))

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symgrad import graph
-from symgrad.graph import Index, Node
+from symgrad.graph import Index, Node, Size
 from symgrad.schedule import cost
+from symgrad.schedule.deferred import Deferred, defer
 from symgrad.schedule.nest import Item, Loop, Nester
 from symgrad.schedule.statements import Statement, choose_statements
 
@@ -32,8 +33,9 @@ class Place:
         scatters have a shape only, and ``order``: their axes from slowest to fastest.
     lanes: one vector of rows per element. wide: float64 whatever the compute type.
     sums: of a value summed over rows, how its partial sums are kept:
-        "register" or "lanes" (per lane, folded at the end of the chunk), or "folded"
-        (added to the chunk's partial sums at once).
+        "register" or "lanes" (per lane, folded at the end of the chunk), "folded"
+        (added to the chunk's partial sums at once), or "tiled" (deferred.py).
+    kept: in scratch for a whole tile of rows, the row being the fastest axis.
     """
 
     statement: Statement
@@ -44,13 +46,15 @@ class Place:
     lanes: bool = False
     wide: bool = False
     sums: str | None = None
+    kept: bool = False
 
 
 @dataclass(eq=False)
 class Step:
     """A part of the program between two synchronisations.
 
-    row: the index over rows of a pass; None for a serial step.
+    row: the index over rows of a pass; None for a serial step. deferred: sums that run
+    tile by tile after the rows of the tile; tile: the number of rows of a tile.
     """
 
     items: list[Item]
@@ -58,6 +62,8 @@ class Step:
     sums: list[Place] = field(default_factory=list)
     scratch: list[Place] = field(default_factory=list)
     local: dict[Statement, Place] = field(default_factory=dict)
+    deferred: list[Deferred] = field(default_factory=list)
+    tile: Size | None = None
 
 
 @dataclass(eq=False)
@@ -95,6 +101,11 @@ def make_plan(
     statements = choose_statements(outputs, hints)
     items = Nester(statements, hints).build()
     steps = _steps(items)
+    for number, step in enumerate(steps):
+        if step.row is not None:
+            step.items, step.deferred = defer(step.items, step.row, hints, lanes)
+            if step.deferred:
+                step.tile = graph.size(f"rows of a tile in step {number}")
     plan = Plan(steps, {}, statements.of, list(outputs))
     _Placer(plan, hints, lanes).run()
     return plan
@@ -122,6 +133,7 @@ class _Placer:
         """Give every instance of every statement its place."""
         for number, step in enumerate(self.plan.steps):
             self._collect(step.items, (), number)
+            self._collect_deferred(step, number)
         for instances in list(self.instances.values()):
             for instance in instances:
                 self._link(instance)
@@ -138,6 +150,14 @@ class _Placer:
             else:
                 found = self.instances.setdefault(item, [])
                 found.append(_Instance(item, path, step))
+
+    def _collect_deferred(self, step: Step, number: int) -> None:
+        """Deferred sums read whole tiles: they share nothing but the loop over rows."""
+        for item in step.deferred:
+            rows = step.items[0]
+            assert isinstance(rows, Loop)
+            found = self.instances.setdefault(item.statement, [])
+            found.append(_Instance(item.statement, (rows,), number))
 
     def _link(self, user: _Instance) -> None:
         """Note which instance of each needed value ``user`` reads."""
@@ -183,7 +203,12 @@ class _Placer:
         """A value summed over the rows: partial sums per chunk, then one total."""
         shape = tuple(i.extent for i in s.domain)
         place = Place(s, "work", s.domain, shape, wide=True)
-        if not s.domain:
+        deferred = next((d for d in step.deferred if d.statement is s), None)
+        if deferred is not None:
+            place.axes = deferred.axes
+            place.shape = tuple(i.extent for i in deferred.axes)
+            place.sums = "tiled"
+        elif not s.domain:
             place.sums = "register"
         else:
             small = self._lane_bytes(shape) <= LANE_SUMS_BYTES
@@ -205,6 +230,7 @@ class _Placer:
             for position, loop in enumerate(path)
             if loop.index in s.domain and (position >= depth or position > first)
         ]
+        kept = any(s in d.operands for d in step.deferred)
         outside = any(r.step != instance.step for r in readers)
         if step.row is None:
             memory = "work" if inner or outside else "register"
@@ -213,12 +239,20 @@ class _Placer:
             assert step.row in s.domain, s
             rest = tuple(i for i in s.domain if i is not step.row)
             place = Place(s, "work", (*rest, step.row))
+        elif kept:
+            assert step.row is not None
+            inner = [i for i in inner if i is not step.row]
+            place = Place(s, "scratch", (*inner, step.row), kept=True)
+            step.scratch.append(place)
         elif inner:
             place = Place(s, "scratch", tuple(inner), lanes=True)
             step.scratch.append(place)
         else:
             place = Place(s, "register")
         place.shape = tuple(i.extent for i in place.axes)
+        if place.kept:
+            assert step.tile is not None
+            place.shape = (*place.shape[:-1], step.tile)
         if place.memory == "work":
             self.plan.work[s] = place
         else:
