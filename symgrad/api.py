@@ -214,7 +214,9 @@ def _program(expression: Any, limits: Limits | None) -> Program:
     if isinstance(expression, str):
         from symgrad.language.parser import parse_text
 
-        return parse_text(expression) if limits is None else parse_text(expression, limits)
+        if limits is None:
+            return parse_text(expression)
+        return parse_text(expression, limits)
     from symgrad.language.syntax import Program
 
     if isinstance(expression, Program):
@@ -227,7 +229,13 @@ def _program(expression: Any, limits: Limits | None) -> Program:
 def _names(wrt: Sequence[str]) -> tuple[str, ...]:
     if isinstance(wrt, str):
         raise ArgumentError(f"wrt must be a list of names: wrt=[{wrt!r}]")
-    names = tuple(str(name) for name in wrt)
+    try:
+        names = tuple(str(name) for name in wrt)
+    except TypeError:
+        raise ArgumentError(f"wrt must be a list of names, not {wrt!r}") from None
+    wrong = next((n for n in names if not n.isidentifier()), None)
+    if wrong is not None:
+        raise ArgumentError(f"wrt has {wrong!r}, which is not a name")
     if not names:
         raise ArgumentError("wrt is empty: name at least one parameter")
     double = next((n for n in names if names.count(n) > 1), None)

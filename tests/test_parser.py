@@ -397,7 +397,7 @@ def test_hostile_text_is_refused(text):
 
 
 def test_hostile_text_runs_nothing():
-    """The interpreter's own audit sees no compile, exec, open, import or system call."""
+    """The interpreter's audit sees no compile, exec, open, import or system call."""
     parse_text("x")  # lark is imported and the grammar made
     with pytest.raises(ParseError):
         parse_text("x +")

@@ -497,11 +497,8 @@ class Evaluator:
         found = self.address(
             base, self.type, indices, strides, self.row_level, self.lanes
         )
+        assert found.lanes == 1, "columns of tiles do not vary by lane"
         emitter = self.at(found.level)
-        if found.lanes > 1:  # the column varies by lane
-            pointer = self._lane_pointers(found)
-            assert self.mask is not None
-            return self.at(found.level).gather(pointer, self.type, self.mask), found.level
         return emitter.load(found.pointer, self.type, self.lanes), found.level
 
     def _input_base(self, array: Input) -> tuple[Value, str]:

@@ -221,7 +221,12 @@ def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
             if isinstance(node, Load) and isinstance(node.array, Input):
                 if len(node.indices) >= 2 and node.indices[0] is step.row:
                     reads.setdefault(node.array, set()).add(node.indices[1:])
-    return frozenset(a for a, r in reads.items() if _worth_a_tile(a, specs[a.name], r))
+    return frozenset(
+        array
+        for array, columns in reads.items()
+        if _worth_a_tile(array, specs[array.name], columns)
+        and not any(step.row in i.free for indices in columns for i in indices)
+    )
 
 
 def _worth_a_tile(

@@ -148,7 +148,7 @@ class StepWriter(Evaluator):
         most = max(
             (self._sums_inside(child, item.index) for child in item.items), default=0
         )
-        if most == 0:
+        if most == 0 or any(self._one_place(s, item) for s in item.statements()):
             return 1
         width = max(1, JAMMED_SUMS // most)
         if not isinstance(item.index.extent, graph.Const):
@@ -158,6 +158,16 @@ class StepWriter(Evaluator):
         if divisors and 2 * divisors[-1] > width:
             return divisors[-1]
         return min(width, count)
+
+    def _one_place(self, s: Statement, item: Loop) -> bool:
+        """Whether turns of the loop share one place in memory for their own values."""
+        place = self.step.local.get(s) or self.plan.work.get(s)
+        return (
+            item.index in s.domain
+            and place is not None
+            and place.memory != "register"
+            and item.index not in place.axes
+        )
 
     def _sums_inside(self, child: Item, i: Index) -> int:
         """Sums of a loop that are separate for each value of ``i``."""
@@ -480,6 +490,8 @@ class StepWriter(Evaluator):
         place = self.plan.work[s]
         self.written[s] = ()
         base = self.memory("work", "work", place)
+        if not s.bound:  # no loop before which it could have been cleared
+            self.fill(base, place.shape, "double", 1, 0.0)
         strides = self.strides(place.shape, place.order)
         address = self.address(base, "double", targets, strides)
         old = self._fetch_here(address, "double")

@@ -69,9 +69,9 @@ def exp(x: Lanes) -> Lanes:
     return scale(mantissa, power)
 
 
-def exp_of_negative(x: Lanes) -> Lanes:
-    """exp(x) for x <= 0, to about 0.6 ULP."""
-    parts = Exp(x.at_least(EXP_RANGE[x.value.type][0]))
+def exp_of_negative(x: Lanes, low: Lanes | None = None) -> Lanes:
+    """exp(x + low) for x <= 0, to about 0.6 ULP."""
+    parts = Exp(x.at_least(EXP_RANGE[x.value.type][0]), low)
     return scale(parts.mantissa(), parts.power)
 
 

@@ -33,7 +33,7 @@ def lgamma(x: Lanes) -> Lanes:
 
 
 def digamma(x: Lanes) -> Lanes:
-    """psi(x); NaN at negative integers, infinite at 0 with the sign of the side."""
+    """psi(x); NaN at negative integers, -infinity at 0."""
     return in_double(_digamma, x)
 
 
@@ -131,7 +131,6 @@ def _power(x: Lanes, exponent: int) -> Lanes:
 def _cot_pi(x: Lanes) -> tuple[Lanes, Lanes]:
     """cot(pi*x), infinite at integers, and where x is one. x - round(x) is exact."""
     rest = x - x.intrinsic("rint")
-    rest = x.equals(0.0).choose(x, rest)
     sine, _, cosine, _, odd = tan_parts(rest * math.pi)
     cotangent = odd.choose(-sine, cosine) / odd.choose(cosine, sine)
     return cotangent, rest.equals(0.0)

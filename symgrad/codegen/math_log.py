@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from symgrad.codegen import math_coefficients as table
-from symgrad.codegen.math_exp import exp_of_negative, sigmoid_from
+from symgrad.codegen.math_exp import EXP_RANGE, exp_of_negative, sigmoid_from
 from symgrad.codegen.math_lanes import Lanes, fast_two_sum, fma, polynomial, two_sum
 from symgrad.codegen.math_scale import Parts, avx512, has_avx512, take_apart
 
@@ -123,13 +123,6 @@ def log1p(x: Lanes) -> Lanes:
     return log_of_sum(total, x - (total - 1.0)).copysign(x)
 
 
-def _log1p_unit(e: Lanes) -> Lanes:
-    """log(1+e), 0 <= e <= 1: no exponent to extract, no special values but NaN."""
-    large = e > 0.5
-    f = large.choose(fma(e, 0.5, -0.5), e)
-    return _log_sum(f, large.choose(e.const(-1.0), 0.0))
-
-
 def softplus(x: Lanes) -> Lanes:
     """log(1+exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
     return x.at_least(0.0) + _log1p_unit(exp_of_negative(-abs(x)))
@@ -142,7 +135,20 @@ def softplus_sigmoid(x: Lanes) -> tuple[Lanes, Lanes]:
 
 
 def logaddexp(a: Lanes, b: Lanes) -> Lanes:
-    """log(exp(a) + exp(b)) = max + log1p(exp(-|a-b|)); infinities of one sign add up."""
-    largest = (a < b).choose(b, a)
-    distance = a.equals(b).choose(a.const(0.0), a - b)
-    return largest + _log1p_unit(exp_of_negative(-abs(distance)))
+    """log(exp(a) + exp(b)) = max + log1p(exp(-|a-b|)); infinities of one sign add up.
+
+    The rounding error of a-b counts: the sum is near 0 where the distance is large.
+    """
+    swap = a < b
+    large, small = swap.choose(b, a), swap.choose(a, b)
+    difference, error = two_sum(small, -large)
+    difference = a.equals(b).choose(a.const(0.0), difference)
+    error = (difference > EXP_RANGE[a.value.type][0]).choose(error, 0.0)
+    return large + _log1p_unit(exp_of_negative(difference, error))
+
+
+def _log1p_unit(e: Lanes) -> Lanes:
+    """log(1+e), 0 <= e <= 1: no exponent to extract, no special values but NaN."""
+    large = e > 0.5
+    f = large.choose(fma(e, 0.5, -0.5), e)
+    return _log_sum(f, large.choose(e.const(-1.0), 0.0))

@@ -257,18 +257,13 @@ class Values:
     def _load_input(self, array: Input, indices: list[Code], level: int) -> Code:
         name, dtype = self.names.user(array.name), self.layout.specs[array.name].dtype
         text = f"{name}{subscript(indices)}" if indices else name
-        if array.type == graph.FLOAT:
-            wanted, convert = (
-                ("float32", "f32") if self.single else ("float64", "float")
-            )
-        else:
-            wanted, convert = (
-                ("int64" if array.type == graph.INT else "bool"),
-                "np.int64",
-            )
-        if dtype != wanted:
-            return Code(f"{convert}({text})", ATOM, level)
-        return Code(text, ATOM, level, plain=not indices)
+        computed = "float32" if self.single else "float64"
+        wanted = {graph.FLOAT: computed, graph.INT: "int64", graph.BOOL: "bool"}
+        if dtype == wanted[array.type]:
+            return Code(text, ATOM, level, plain=not indices)
+        convert = "f32" if self.single else "float"
+        convert = convert if array.type == graph.FLOAT else "np.int64"
+        return Code(f"{convert}({text})", ATOM, level)
 
     def _read(self, node: Node) -> Code:
         """The value of another statement, from memory."""

@@ -56,10 +56,26 @@ def _safe_divisor(e: Emitter, b: Value) -> Value:
 
 def _floor_divide(e: Emitter, a: Value, b: Value) -> Value:
     if a.type in FLOATS:
-        return e.intrinsic("floor", e.binary("fdiv", a, b))
+        return _floor_divide_floats(e, a, b)
+    zero = e.icmp("eq", b, e.const(0, "i64"))
     b = _safe_divisor(e, b)
     quotient, rest = e.binary("sdiv", a, b), e.binary("srem", a, b)
-    return e.binary("sub", quotient, e.convert("zext", _wrong_sign(e, rest, b), "i64"))
+    lower = e.convert("zext", _wrong_sign(e, rest, b), "i64")
+    quotient = e.binary("sub", quotient, lower)
+    return e.select(zero, e.const(0, "i64"), quotient)
+
+
+def _floor_divide_floats(e: Emitter, a: Value, b: Value) -> Value:
+    """As NumPy: from the exact remainder, so that 1.0 // 0.1 is 9."""
+    zero = e.const(0.0, a.type)
+    ratio = e.binary("fdiv", a, b)
+    exact = e.binary("fdiv", e.binary("fsub", a, _mod(e, a, b)), b)
+    floor = e.intrinsic("floor", exact)
+    above = e.fcmp("ogt", e.binary("fsub", exact, floor), e.const(0.5, a.type))
+    floor = e.select(above, e.binary("fadd", floor, e.const(1.0, a.type)), floor)
+    signed = e.intrinsic("copysign", zero, ratio)
+    floor = e.select(e.fcmp("oeq", exact, zero), signed, floor)
+    return e.select(e.fcmp("oeq", b, zero), ratio, floor)
 
 
 def _mod(e: Emitter, a: Value, b: Value) -> Value:
@@ -96,9 +112,11 @@ def _wrong_sign(e: Emitter, rest: Value, divisor: Value) -> Value:
 
 
 def _sign(e: Emitter, x: Value) -> Value:
-    """-1, 0 or 1; zeros and NaN as they are."""
+    """-1, 0 or 1; NaN as it is."""
+    zero = e.const(0.0, x.type)
     one = e.intrinsic("copysign", e.const(1.0, x.type), x)
-    return e.select(e.fcmp("one", x, e.const(0.0, x.type)), one, x)
+    rest = e.select(e.fcmp("uno", x, x), x, zero)
+    return e.select(e.fcmp("one", x, zero), one, rest)
 
 
 def _relu(e: Emitter, x: Value) -> Value:

@@ -95,7 +95,10 @@ def threads() -> int:
 
 def cache() -> str:
     """The directory of compiled kernels, or why there is none."""
-    return os.environ.get("SYMGRAD_CACHE", "default")
+    from symgrad.runtime.cache import directory
+
+    place = directory()
+    return "off" if place is None else str(place)
 
 
 def cuda() -> str:

@@ -133,7 +133,7 @@ class TransposeHead(Head):
 
     def _latex(self, printer: Any, exp: str | None = None, **_: Any) -> str:
         inner = printer.parenthesize(self.args[0], PRECEDENCE["Pow"])
-        return power(rf"{inner}^{{\top}}", exp)
+        return power(rf"{{{inner}^{{\top}}}}", exp)
 
 
 _LATEX_INFIX = {"mod": r"\bmod", "floor_divide": r"\mathbin{/\!/}"}

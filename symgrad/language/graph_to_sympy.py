@@ -202,8 +202,8 @@ class _Notation:
             base = self.tensors.get(node.array)
             if base is None:
                 base = Name(cast(Input, node.array).name)
-            indices = [self.done[_unwrapped(i)] for i in node.indices]
-            return _element(base, indices)
+            pairs = zip(node.indices, node.array.shape, strict=True)
+            return _element(base, [self.done[_unwrapped(i, n)] for i, n in pairs])
         if isinstance(node, Reduce):
             return self.reduce(node.kind, node.indices, self.done[node.body])
         assert isinstance(node, Call), type(node)
@@ -261,13 +261,16 @@ def _element(base: Name, indices: list[Expr]) -> Expr:
     return Subscript(base, tuple(indices)) if indices else base
 
 
-def _unwrapped(index: Node) -> Node:
-    """``i`` for ``where(i < 0, i + n, i)``: negative indices count from the end."""
+def _unwrapped(index: Node, extent: Node) -> Node:
+    """``i`` for ``where(i < 0, i + extent, i)``, which only counts from the end."""
     if not (isinstance(index, Call) and index.op == "where"):
         return index
-    condition, _, plain = index.args
-    is_sign = isinstance(condition, Call) and condition.op == "lt"
-    return plain if is_sign and condition.args[0] is plain else index
+    condition, wrapped, plain = index.args
+    if not (isinstance(condition, Call) and isinstance(wrapped, Call)):
+        return index
+    is_negative = condition.op == "lt" and condition.args == (plain, graph.const(0))
+    is_wrapped = wrapped.op == "add" and set(wrapped.args) == {plain, extent}
+    return plain if is_negative and is_wrapped else index
 
 
 def _constant(node: Const) -> Expr:
@@ -317,7 +320,7 @@ def _index_writer() -> Writer:
             if isinstance(node, Subscript):
                 base = sympy.IndexedBase(cast(Name, node.base).id)
                 items = [self.done[cast(syntax.Expr, item)] for item in node.items]
-                return self.new(sympy.Indexed, base, *items)
+                return sympy.Indexed(base, *items)
             if isinstance(node, Apply) and node.function == "delta":
                 args = [self.done[a] for a in node.args]
                 return self.new(sympy.KroneckerDelta, *args)

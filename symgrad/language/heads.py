@@ -344,7 +344,7 @@ def _typeset(head: Head, printer: Any) -> str:
 _FORMS: dict[str, Callable[..., str]] = {
     "log1p": lambda x: rf"\log\left(1 + {x}\right)",
     "expm1": lambda x: rf"\left(e^{{{x}}} - 1\right)",
-    "exp2": lambda x: rf"2^{{{x}}}",
+    "exp2": lambda x: rf"{{2^{{{x}}}}}",
     "cbrt": lambda x: rf"\sqrt[3]{{{x}}}",
     "norm": lambda x: rf"\left\lVert {x} \right\rVert",
     "isnan": lambda x: rf"{x} \text{{ is NaN}}",

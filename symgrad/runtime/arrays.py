@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from symgrad import graph
 from symgrad.errors import DataError, DTypeError
 
-IN_PLACE = frozenset(
-    "float64 float32 int64 int32 int16 int8 uint64 uint32 uint16 uint8 bool".split()
-)
+IN_PLACE = frozenset("dfqlihbQLIHB?")
+"""NumPy's characters of the types that kernels read: floats, integers and bool."""
+
+FLOAT64 = np.dtype(np.float64)
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
@@ -26,11 +27,19 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
     Raises:
         DTypeError: complex, object, text and structured arrays.
+        DataError: ragged lists, masked elements, integers beyond int64.
     """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DataError(
+            f"{name} has masked elements, and a loss has no such thing: pass "
+            f"{name}.filled(nan) and use where(isfinite({name}), ..., 0)"
+        )
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{name} is not a rectangular array of numbers: {error}") from None
+        raise DataError(
+            f"{name} is not a rectangular array of numbers: {error}"
+        ) from None
     kind = array.dtype.kind
     if kind == "O":
         array = _from_objects(name, array)
@@ -43,11 +52,24 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
         raise DTypeError(
             f"{name} has dtype {array.dtype}, which is not a number; convert it first"
         )
+    if array.dtype.char in "QLN":
+        _check_range(name, array)
     return _readable(array)
+
+
+def _check_range(name: str, array: NDArray[Any]) -> None:
+    """Kernels compute in int64: larger unsigned numbers would become negative."""
+    largest = int(array.max(initial=0))
+    if largest > np.iinfo(np.int64).max:
+        raise DataError(
+            f"{name} holds {largest}, which is beyond int64: pass {name}.astype(float)"
+        )
 
 
 def _from_objects(name: str, array: NDArray[Any]) -> NDArray[Any]:
     try:
+        if any(item is None for item in array.flat):  # which NumPy makes NaN
+            raise TypeError
         return array.astype(np.float64)
     except (ValueError, TypeError):
         raise DTypeError(
@@ -60,7 +82,7 @@ def _readable(array: NDArray[Any]) -> NDArray[Any]:
     dtype = array.dtype
     if not dtype.isnative:
         dtype = dtype.newbyteorder("=")
-    if dtype.name not in IN_PLACE:
+    if dtype.char not in IN_PLACE:
         dtype = np.dtype(np.float64 if dtype.kind == "f" else np.int64)
     if dtype != array.dtype:
         array = array.astype(dtype)
@@ -72,6 +94,10 @@ def _readable(array: NDArray[Any]) -> NDArray[Any]:
 
 def as_parameter(name: str, value: Any) -> NDArray[np.float64]:
     """``value`` as a float64 array in C order; a scalar has shape ()."""
+    if type(value) is np.ndarray and value.dtype is FLOAT64:
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned:
+            return value  # the usual case
     array = as_array(name, value)
     result = np.ascontiguousarray(array, dtype=np.float64)
     return result.reshape(array.shape)  # ascontiguousarray makes scalars 1-D
@@ -80,11 +106,6 @@ def as_parameter(name: str, value: Any) -> NDArray[np.float64]:
 def graph_type(array: NDArray[Any]) -> str:
     """The graph's type of the elements."""
     return {"f": graph.FLOAT, "b": graph.BOOL}.get(array.dtype.kind, graph.INT)
-
-
-def address(array: NDArray[Any]) -> int:
-    """Where the first element is."""
-    return array.__array_interface__["data"][0]
 
 
 def first_bad(array: NDArray[Any]) -> tuple[tuple[int, ...], float] | None:

@@ -3,15 +3,14 @@
 ctypes takes 200 ns for a call, and finding the address of an array as much again. So
 one small function, compiled like a kernel, stands between: a built-in function of
 CPython that checks its two arrays and calls the objective. It reads the fields of the
-array objects as NumPy's C macros do. Where their layout is not the one it knows (which
-is checked before it is made) there is none, and objectives run as other kernels do.
+array objects as NumPy's C macros do. Where their layout is not the one it knows (see
+object_layout.py) there is none, and objectives run as other kernels do.
 """
 
 from __future__ import annotations
 
 import ctypes
 import struct
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from symgrad.codegen import cpu
+from symgrad.runtime import object_layout
 from symgrad.runtime.cache import compile_cached
 
 RELEASE_SECONDS = 5e-6
@@ -29,17 +29,10 @@ _RECORD = struct.Struct("<8q")
 """Addresses of: objective, context; the length of the vectors; the type numpy.ndarray;
 the dtype float64; PyFloat_FromDouble; PyEval_SaveThread or 0; PyEval_RestoreThread."""
 
-_HEAD = object.__basicsize__  # a PyObject; its type comes last
-_BYTES = bytes.__basicsize__ - 1  # where the content of a bytes object starts
-_DATA, _RANK, _SHAPE, _DTYPE, _FLAGS = (_HEAD + k for k in (0, 8, 16, 40, 48))
-
-_READABLE = 0x101  # NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED
-_WRITEABLE = 0x400
-
 _METH_FASTCALL = 0x80
 
 # The arguments are a vector x and optionally a vector for the gradient. The result is
-# nan for arrays that are not as they must be: callers then take the slow and careful way.
+# nan for arrays that are not as they must be: callers then take the careful way.
 _TEXT = """
 define internal ptr @field(ptr %record, i64 %number) {{
   %place = getelementptr i64, ptr %record, i64 %number
@@ -201,38 +194,13 @@ def _address_of(function: Any) -> int:
 
 @cache
 def _trampoline() -> _Trampoline | None:
-    if not _layout_is_known():
+    if not object_layout.is_known():
         return None
     text = _TEXT.format(
-        type=_HEAD - 8,
-        data=_DATA,
-        rank=_RANK,
-        shape=_SHAPE,
-        dtype=_DTYPE,
-        flags=_FLAGS,
-        bytes=_BYTES,
-        readable=_READABLE,
-        writeable=_READABLE | _WRITEABLE,
+        **object_layout.OFFSETS,
+        readable=object_layout.READABLE,
+        writeable=object_layout.READABLE | object_layout.WRITEABLE,
     )
     code = cpu.load_object(compile_cached(text))
     address = code.address("call")
     return _Trampoline(code, _MethodDef(b"objective", address, _METH_FASTCALL, None))
-
-
-def _layout_is_known() -> bool:
-    """Whether arrays are laid out in memory as this module believes."""
-    known = sys.implementation.name == "cpython" and struct.calcsize("P") == 8
-    if not known or np.ndarray.__basicsize__ < _FLAGS + 4:
-        return False
-    array = np.arange(3.0)
-    start, word, number = id(array), ctypes.c_int64, ctypes.c_int32
-    record = b"12345678"
-    return (
-        word.from_address(start + _HEAD - 8).value == id(np.ndarray)
-        and word.from_address(start + _DATA).value == array.ctypes.data
-        and number.from_address(start + _RANK).value == 1
-        and word.from_address(start + _DTYPE).value == id(np.dtype(np.float64))
-        and number.from_address(start + _FLAGS).value == array.flags.num
-        and word.from_address(word.from_address(start + _SHAPE).value).value == 3
-        and ctypes.string_at(id(record) + _BYTES, 8) == record
-    )

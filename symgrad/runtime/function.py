@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgrad import graph
-from symgrad.errors import ArgumentError, DataError, DeviceError
+from symgrad.errors import ArgumentError, DataError, DeviceError, ShapeError
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_parameter, first_bad
 from symgrad.runtime.derivatives import gradient_kernel, gradient_nodes, hvp_kernel
 from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.objective import Objective
+from symgrad.runtime.repeat import Repeat
 from symgrad.runtime.specialise import (
     DIRECTION,
     Arrays,
@@ -75,7 +76,7 @@ class Compiled:
     def _blame(self, arrays: Arrays, what: str) -> None:
         """After a result that is not finite: name the data at fault, if any."""
         for name, array in arrays.items():
-            bad = first_bad(array)
+            bad = None if name in self.wrt else first_bad(array)
             if bad is not None:
                 place, value = bad
                 position = f"[{', '.join(map(str, place))}]" if place else ""
@@ -122,7 +123,7 @@ class Compiled:
     @property
     def ptx(self) -> str:
         """PTX of the kernel used last; the CUDA target is not part of this version."""
-        raise DeviceError("this version of symgrad has no CUDA target, so there is no PTX")
+        raise DeviceError("this version has no CUDA target, so there is no PTX")
 
     @property
     def source(self) -> str:
@@ -148,7 +149,7 @@ class Compiled:
         if found is None:
             return to_sympy(self._source.program)
         node = graph.array(found.indices, found.value) if found.indices else found.value
-        return graph_to_sympy(node)
+        return graph_to_sympy(node).expression
 
     def latex(self) -> str:
         """The expression in LaTeX."""
@@ -173,6 +174,11 @@ class Loss(Compiled):
     same shapes and the compute dtype.
     """
 
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self._repeat_value: Repeat | None = None
+        self._repeat_both: Repeat | None = None
+
     def __call__(self, /, **values: Any) -> float:
         """The loss.
 
@@ -182,21 +188,49 @@ class Loss(Compiled):
             DTypeError: an array that is not real numbers.
             DataError: the result is NaN because of NaN in the data.
         """
+        if self._repeat_value is not None:
+            quick = self._repeat_value.value(values)
+            if quick is not None:
+                self._specialiser.note(*self._repeat_value.served)
+                return quick
         found, arrays = self._prepare(values)
         kernel = found.kernel("value", lambda: [found.value])
         value = float(self._call(found, kernel, arrays)[0])
         if not np.isfinite(value):
             self._blame(arrays, "loss")
+        self._repeat_value = self._repeat(found, kernel, values, arrays)
         return value
 
     def value_and_grad(self, /, **values: Any) -> tuple[float, Gradient]:
         """The loss and its gradient, by name, from one call of one kernel."""
+        if self._repeat_both is not None:
+            quick = self._repeat_both.value_and_grad(values)
+            if quick is not None:
+                self._specialiser.note(*self._repeat_both.served)
+                return quick
         found, arrays = self._prepare(values)
-        outs = self._call(found, self._main_kernel(found), arrays)
+        kernel = self._main_kernel(found)
+        outs = self._call(found, kernel, arrays)
         value = float(outs[0])
         if not np.isfinite(value):
             self._blame(arrays, "loss")
+        self._repeat_both = self._repeat(found, kernel, values, arrays)
         return value, self._named(outs[1:])
+
+    def _repeat(
+        self,
+        found: Specialisation,
+        kernel: Kernel,
+        values: Mapping[str, Any],
+        arrays: Arrays,
+    ) -> Repeat | None:
+        """For the next call, if it is like this one; None for large losses."""
+        lengths = found.lengths(arrays)
+        assert lengths is not None
+        sized = kernel.sized(lengths)
+        if not sized.is_small(self._workers()):
+            return None
+        return Repeat(found, sized, values, arrays)
 
     def grad(self, /, **values: Any) -> Gradient:
         """The gradient by name, in the order of ``wrt``."""
@@ -208,22 +242,27 @@ class Loss(Compiled):
         return dict(zip(self.wrt, arrays, strict=True))
 
     def hvp(self, direction: Mapping[str, Any], /, **values: Any) -> Gradient:
-        """The Hessian times ``direction``, a dict of arrays shaped as the parameters."""
+        """The Hessian times ``direction``: a dict of arrays shaped as parameters."""
         found, arrays = self._prepare(values)
         kernel = hvp_kernel(found)
-        for name in self.wrt:
-            arrays[DIRECTION + name] = direction_array(name, direction, arrays[name])
+        arrays |= direction_arrays(self.wrt, direction, arrays)
         context = found.context(kernel, arrays)
         outs = [np.empty(context.shape(node)) for node in kernel.outputs]
         names = kernel.layout.parameters()
         context([arrays[name] for name in names], outs, self._workers())
+        if not all(np.isfinite(out).all() for out in outs):
+            self._blame(arrays, "Hessian product")
         return self._named(outs)
 
     def hessian(self, /, **values: Any) -> NDArray[np.float64]:
         """Second derivatives (P, P) over the flat vector, in ``pack`` order."""
-        parameters = {name: values.pop(name) for name in self.wrt if name in values}
-        bound = self.bind(parameters, **values)
-        return bound.hessian(bound.pack(parameters))
+        arrays = self._specialiser.arrays(values)
+        parameters = {name: arrays.pop(name) for name in self.wrt}
+        bound = Objective(self._specialiser, arrays, parameters, scan=False)
+        matrix = bound.hessian(bound.pack(parameters))
+        if not np.isfinite(matrix).all():
+            self._blame(arrays, "Hessian")
+        return matrix
 
     def bind(
         self, parameters: Mapping[str, Any] | None = None, /, **data: Any
@@ -246,13 +285,14 @@ class Loss(Compiled):
     @property
     def gradient(self) -> dict[str, Any]:
         """Each gradient as a SymPy expression in index notation."""
-        from symgrad.language.graph_to_sympy import graph_to_sympy
+        from symgrad.language.graph_to_sympy import graph_to_sympy, size_names
 
         found = self._latest()
-        nodes = gradient_nodes(found)[1:]
+        nodes = gradient_nodes(found)
+        sizes = size_names(nodes)  # the same letters in all of them
         return {
-            name: graph_to_sympy(node)
-            for name, node in zip(self.wrt, nodes, strict=True)
+            name: graph_to_sympy(node, sizes).expression
+            for name, node in zip(self.wrt, nodes[1:], strict=True)
         }
 
     def check_grad(self, values: Mapping[str, Any], /) -> dict[str, float]:
@@ -275,18 +315,28 @@ class Loss(Compiled):
         return check(self, values, rows)
 
 
-def direction_array(
+def direction_arrays(
+    wrt: tuple[str, ...], direction: Mapping[str, Any], arrays: Arrays
+) -> Arrays:
+    """The inputs of kernels for a direction, checked; a part left out is zero."""
+    extra = [name for name in direction if name not in wrt]
+    if extra:
+        raise ArgumentError(
+            f"{', '.join(extra)} in the direction: the parameters are {', '.join(wrt)}"
+        )
+    parts = (_direction_array(name, direction, arrays[name]) for name in wrt)
+    return {DIRECTION + name: part for name, part in zip(wrt, parts, strict=True)}
+
+
+def _direction_array(
     name: str, direction: Mapping[str, Any], like: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """One part of a direction, checked; a part left out is zero."""
     if name not in direction:
         return np.zeros(like.shape)
     array = as_parameter(f"direction of {name}", direction[name])
     if array.shape != like.shape:
-        raise ArgumentError(
+        raise ShapeError(
             f"the direction of {name} has shape {array.shape}, the parameter "
             f"{like.shape}"
         )
     return array
-
-

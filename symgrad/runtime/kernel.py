@@ -7,6 +7,7 @@ their lengths; it is read-only in calls, so several threads may use one at a tim
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +20,11 @@ from symgrad import graph
 from symgrad.codegen import cpu, operations
 from symgrad.codegen.layout import ArraySpec, Layout, Sizes, measure
 from symgrad.codegen.module import ModuleWriter
-from symgrad.errors import GatherIndexError
 from symgrad.graph import Input, Node
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import address
+from symgrad.runtime.bounds import index_error
 from symgrad.runtime.cache import compile_cached
+from symgrad.runtime.object_layout import address
 from symgrad.schedule import Plan, cost, make_plan
 from symgrad.schedule.legalise import inline_arrays, legalise
 from symgrad.schedule.nest import statements_in
@@ -34,12 +35,16 @@ PARALLEL_SECONDS = 150e-6
 SECONDS_PER_COST = 0.12e-9
 """Rough time of one unit of the table's costs, per row."""
 
+SMALL_BYTES = 1 << 18
+"""Kernels that need more memory than this get it from Python, which keeps it."""
+
+KEPT_SIZES = 4
+"""Lengths that a kernel remembers, with the memory that calls have used."""
+
 _Pointer = ctypes.c_void_p
 _RUN = ctypes.CFUNCTYPE(None, *[_Pointer] * 5)
 _SERIAL = ctypes.CFUNCTYPE(None, *[_Pointer] * 4)
-_CHUNKS = ctypes.CFUNCTYPE(
-    None, *[_Pointer] * 5, ctypes.c_int64, ctypes.c_int64
-)
+_CHUNKS = ctypes.CFUNCTYPE(None, *[_Pointer] * 5, ctypes.c_int64, ctypes.c_int64)
 
 
 class Kernel:
@@ -80,6 +85,7 @@ class Kernel:
         self.llvm = writer.text()
         self.code = cpu.load_object(compile_cached(self.llvm))
         self._run = _RUN(self.code.address("run"))
+        self._sized: dict[tuple[int, ...], Sized] = {}
 
     @cached_property
     def asm(self) -> str:
@@ -122,11 +128,21 @@ class Kernel:
                 total += cost_per_row * 1e-9
         return total
 
+    def sized(self, lengths: Mapping[str, int]) -> Sized:
+        """The kernel for some lengths: of every run-time dimension."""
+        key = tuple(lengths.values())
+        found = self._sized.get(key)
+        if found is None:
+            if len(self._sized) >= KEPT_SIZES:
+                self._sized.clear()
+            found = self._sized[key] = Sized(self, dict(lengths))
+        return found
+
     def context(
         self, data: Mapping[str, NDArray[Any]], lengths: Mapping[str, int]
     ) -> Context:
         """Bind data. ``lengths``: of every run-time dimension."""
-        return Context(self, data, lengths)
+        return Context(self.sized(lengths), data)
 
 
 @dataclass(eq=False)
@@ -135,68 +151,87 @@ class _Memory:
     scratch: list[NDArray[np.uint8]]
 
 
-class Context:
-    """A kernel with its data and lengths."""
+class Sized:
+    """A kernel with lengths: all slots of a context but those of the data."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        data: Mapping[str, NDArray[Any]],
-        lengths: Mapping[str, int],
-    ) -> None:
-        self.kernel, self.data, self.lengths = kernel, dict(data), dict(lengths)
+    def __init__(self, kernel: Kernel, lengths: dict[str, int]) -> None:
+        self.kernel, self.lengths = kernel, lengths
         self.sizes: Sizes = measure(kernel.layout, lengths, kernel.lanes)
-        self.slots = self._fill()
-        self.address = address(self.slots)
-        self._idle: list[_Memory] = []
-        self.seconds = kernel.seconds(self.lengths, self.sizes)
-
-    def _fill(self) -> NDArray[np.int64]:
-        layout = self.kernel.layout
-        slots = np.zeros(max(1, len(layout.slots)), np.int64)
+        self.seconds = kernel.seconds(lengths, self.sizes)
+        self.idle: list[_Memory] = []
+        self._offsets = {p.name: place[0] for p, place in self.places()}
+        layout = kernel.layout
+        self.data: list[tuple[Any, int]] = []  # name, slot of the address
+        self.strides: list[tuple[Any, Any, int]] = []  # name, axis, slot
+        self.slots = np.zeros(max(1, len(layout.slots)), np.int64)
         for key, slot in layout.slots.items():
-            slots[slot] = self._slot(key)
-        return slots
+            if key[0] == "stride" and not layout.specs[str(key[1])].parameter:
+                self.strides.append((key[1], key[2], slot))
+            elif key[0] == "data":
+                self.data.append((key[1], slot))
+            else:
+                self.slots[slot] = self._slot(key)
 
     def _slot(self, key: tuple[Any, ...]) -> int:
-        if key in self.sizes.offsets:
-            return self.sizes.offsets[key]
-        kind = key[0]
-        if kind == "size":
-            return self.lengths[key[1]]
-        if kind == "data":
-            return address(self.data[key[1]])
-        if kind == "stride":
-            return self._stride(key[1], key[2])
-        if kind == "work bytes":
-            return self.sizes.work_bytes
-        if kind == "memory bytes":
-            return self.sizes.work_bytes + self.sizes.scratch_bytes
-        if kind == "x offset":
-            return self.offsets()[key[1]]
-        if kind == "gradient offset":
-            return list(self.offsets().values())[key[1] - 1]
+        sizes = self.sizes
+        if key in sizes.offsets:
+            return sizes.offsets[key]
+        match key:
+            case ("size", name):
+                return self.lengths[name]
+            case ("stride", name, axis):
+                shape = self.shape(self.kernel.layout.inputs[name])
+                return math.prod(shape[axis + 1 :])
+            case ("work bytes",):
+                return sizes.work_bytes
+            case ("memory bytes",):
+                return sizes.work_bytes + sizes.scratch_bytes
+            case ("x offset", name):
+                return self._offsets[name]
+            case ("gradient offset", number):
+                return self._offsets[self.kernel.order[number - 1].name]
         raise AssertionError(key)
-
-    def _stride(self, name: str, axis: int) -> int:
-        if name in self.data:
-            array = self.data[name]
-            return array.strides[axis] // array.itemsize
-        shape = self.shape(self.kernel.layout.inputs[name])
-        return int(np.prod(shape[axis + 1 :], dtype=np.int64))
 
     def shape(self, node: Node) -> tuple[int, ...]:
         """The shape of an input or output here."""
         extents = getattr(node, "shape", ())
         return tuple(cost.length(e, self.lengths) for e in extents)
 
-    def offsets(self) -> dict[str, int]:
-        """Where each parameter starts in the flat vector."""
-        result, start = {}, 0
+    def places(self) -> list[tuple[Input, tuple[int, int, tuple[int, ...]]]]:
+        """Per parameter: start and stop in the flat vector, and its shape."""
+        result, start = [], 0
         for parameter in self.kernel.order:
-            result[parameter.name] = start
-            start += int(np.prod(self.shape(parameter), dtype=np.int64))
+            shape = self.shape(parameter)
+            stop = start + math.prod(shape)
+            result.append((parameter, (start, stop, shape)))
+            start = stop
         return result
+
+    def is_small(self, workers: int) -> bool:
+        """Runs on one thread in little memory, which the native code allocates."""
+        few = self.sizes.work_bytes + self.sizes.scratch_bytes <= SMALL_BYTES
+        return few and (workers == 1 or self.seconds < PARALLEL_SECONDS)
+
+    def with_strides(self, data: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+        """Slots for data laid out like these; the addresses are still missing."""
+        slots = self.slots.copy()
+        for name, axis, slot in self.strides:
+            slots[slot] = data[name].strides[axis] // data[name].itemsize
+        return slots
+
+
+class Context:
+    """A kernel with its data and lengths."""
+
+    def __init__(self, sized: Sized, data: Mapping[str, NDArray[Any]]) -> None:
+        self.sized, self.kernel, self.data = sized, sized.kernel, dict(data)
+        self.sizes, self.seconds = sized.sizes, sized.seconds
+        self.shape = sized.shape
+        self.slots = sized.with_strides(data)
+        for name, slot in sized.data:
+            self.slots[slot] = address(data[name])
+        self.address = address(self.slots)
+        self._idle = sized.idle
 
     # -- calls -----------------------------------------------------------------------
 
@@ -236,7 +271,7 @@ class Context:
             self._threaded((*common, work), memory, workers)
         self._idle.append(memory)
         if status.value:
-            self._out_of_bounds()
+            raise index_error(self.kernel.outputs, self.data, self.sized.lengths)
 
     def _threaded(
         self, common: tuple[int, int, int, int], memory: _Memory, workers: int
@@ -254,17 +289,6 @@ class Context:
 
             threads.in_parallel(task, next(passes), workers)
             combine(*common)
-
-    def _out_of_bounds(self) -> None:
-        """Find the index array to blame."""
-        for name, array in self.data.items():
-            if array.dtype.kind in "iu" and array.size:
-                low, high = int(array.min()), int(array.max())
-                raise GatherIndexError(
-                    f"an index is out of bounds; {name} has values from {low} to "
-                    f"{high}: check them against the length of the array they index"
-                )
-        raise GatherIndexError("a computed index is out of bounds")
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:

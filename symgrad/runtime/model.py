@@ -14,9 +14,9 @@ from symgrad.errors import ShapeError
 from symgrad.graph import Input, Node
 from symgrad.runtime.arrays import as_parameter
 from symgrad.runtime.derivatives import directions
-from symgrad.runtime.function import Compiled, direction_array
+from symgrad.runtime.function import Compiled, direction_arrays
 from symgrad.runtime.kernel import Kernel
-from symgrad.runtime.specialise import COTANGENT, DIRECTION, Arrays, Specialisation
+from symgrad.runtime.specialise import COTANGENT, Arrays, Specialisation
 
 Blocks = dict[str, NDArray[Any]]
 
@@ -64,8 +64,7 @@ class Model(Compiled):
         kernel = found.kernel(
             "jvp", lambda: found.simplified(tangents([output(found)], along)), extra
         )
-        for name in self.wrt:
-            arrays[DIRECTION + name] = direction_array(name, direction, arrays[name])
+        arrays |= direction_arrays(self.wrt, direction, arrays)
         return self._typed(self._call(found, kernel, arrays)[0])
 
     def vjp(self, cotangent: Any, /, **values: Any) -> Blocks:

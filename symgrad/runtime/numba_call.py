@@ -25,9 +25,8 @@ def call_entry(typingctx: Any, function: Any, context: Any, x: Any, g: Any) -> A
         vector = double.as_pointer()
         kind = ir.FunctionType(double, [void, vector, vector])
         target = builder.inttoptr(args[0], kind.as_pointer())
-        data = [
-            ctx.make_array(signature.args[k])(ctx, builder, args[k]).data for k in (2, 3)
-        ]
+        kinds = signature.args
+        data = [ctx.make_array(kinds[k])(ctx, builder, args[k]).data for k in (2, 3)]
         return builder.call(target, [builder.inttoptr(args[1], void), *data])
 
     return types.float64(types.intp, types.intp, x, g), generate
@@ -39,7 +38,8 @@ def as_numba(entry: NativeEntry) -> Any:
 
     @numba.njit
     def objective(x: Any, gradient: Any) -> float:
-        return call_entry(function, context, x, gradient)
+        return call_entry(function, context, x, gradient)  # pyright: ignore[reportCallIssue]
 
-    objective.owner = entry.owner  # code and data live as long as the function
+    # code and data live as long as the function
+    objective.owner = entry.owner  # pyright: ignore[reportAttributeAccessIssue]
     return objective

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,10 @@ from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_array, as_parameter, first_bad
 from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel
 from symgrad.runtime.entry import vector_function
-from symgrad.runtime.kernel import PARALLEL_SECONDS, Context
+from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
 
 Vector = NDArray[np.float64]
-
-NATIVE_BYTES = 1 << 18
-"""Kernels that need more memory than this run through Python, which keeps it."""
-
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,10 @@ class Objective:
                     DataWarning,
                     stacklevel=4,
                 )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the source and the data; kernels are compiled again."""
+        return _restored, (self._source, self.data, self._shapes)
 
     # -- the flat vector -------------------------------------------------------------
 
@@ -136,7 +137,7 @@ class Objective:
             or x.dtype != np.float64
             or not x.flags.c_contiguous
         ):
-            x = np.ascontiguousarray(x, dtype=np.float64)
+            x = np.atleast_1d(as_parameter("x", x))
         if self._shapes is None and x.ndim == 1 and x.size == len(self._source.wrt):
             self._shapes = dict.fromkeys(self._source.wrt, ())  # all scalars
         if x.shape != (self.size,):
@@ -152,7 +153,7 @@ class Objective:
         """The loss at ``x`` (P,)."""
         if self._fast_value is not None:
             value = self._fast_value(x)
-            if value == value:
+            if not isnan(value):
                 return value
         return self._careful_value(x)
 
@@ -161,7 +162,7 @@ class Objective:
         fast = self._fast_value = self._value_function
         if fast is not None:
             value = fast(x)
-            if value == value:
+            if not isnan(value):
                 return value
         return self._evaluate(self._value, x, [np.empty(())])
 
@@ -172,7 +173,7 @@ class Objective:
         if self._fast is not None:
             gradient = np.empty(self.size) if out is None else out
             value = self._fast(x, gradient)
-            if value == value:
+            if not isnan(value):
                 return value, gradient
         # Vectors of other kinds, a loss that is not a number, a call that will raise,
         # or the first call.
@@ -188,7 +189,7 @@ class Objective:
         fast = self._fast = self._gradient_function
         if fast is not None:
             value = fast(x, gradient)
-            if value == value:
+            if not isnan(value):
                 return value, gradient
         outs = [np.empty(()), *self._views(gradient)]
         return self._evaluate(self._gradient, x, outs), gradient
@@ -222,7 +223,8 @@ class Objective:
         )
         if not fits:
             raise ArgumentError(
-                f"out must be a writeable float64 array of shape ({self.size},), C order"
+                f"out must be a writeable float64 array of shape ({self.size},), "
+                "C order"
             )
         return out
 
@@ -298,11 +300,7 @@ class Objective:
         return vector_function(function, context.address, self.size, context.seconds)
 
     def _is_small(self, context: Context) -> bool:
-        """One thread and little memory, which the native code itself allocates."""
-        sizes = context.sizes
-        if sizes.work_bytes + sizes.scratch_bytes > NATIVE_BYTES:
-            return False
-        return context.seconds < PARALLEL_SECONDS or self._workers() == 1
+        return context.sized.is_small(self._workers())
 
     @cached_property
     def native(self) -> NativeEntry | None:
@@ -336,11 +334,14 @@ class Objective:
     @cached_property
     def _row_arrays(self) -> list[str]:
         """Names of the data arrays led by the row dimension: the dynamic dimension
-        that leads the most elements."""
+        that leads the most elements. Rows that a parameter has, too, or that are the
+        columns of another array, cannot be left out."""
         best: list[str] = []
         most = -1
         for pairs in self._found.built.dims.values():
-            names = [n for n, axis in pairs if axis == 0 and n in self.data]
+            if any(axis > 0 or n not in self.data for n, axis in pairs):
+                continue
+            names = [n for n, _ in pairs]
             elements = sum(self.data[n].size for n in names)
             if names and elements > most:
                 best, most = names, elements
@@ -366,4 +367,21 @@ class Objective:
         lengths = self._found.lengths(other._arrays())
         if lengths is not None:  # the same kernels, whatever the number of rows
             other.__dict__["_found"] = self._found
+            return other
+        try:
+            self._specialiser.match(other._arrays())
+        except ShapeError as error:
+            raise DataError(
+                "the loss cannot be taken on some of the rows only, as other arrays "
+                f"are as long as {', '.join(names)}: {error.message}"
+            ) from None
         return other
+
+
+def _restored(
+    source: Source, data: Arrays, shapes: dict[str, tuple[int, ...]] | None
+) -> Objective:
+    """An objective as it was pickled."""
+    objective = Objective(Specialiser(source), data, scan=False)
+    objective._shapes = shapes
+    return objective

@@ -163,8 +163,12 @@ class Specialiser:
         if found is None or lengths is None:
             found = self._found[self._key(arrays)] = self._build(arrays)
             lengths = found.hints
-        self.latest, self.latest_lengths = found, lengths
+        self.note(found, lengths)
         return found
+
+    def note(self, found: Specialisation, lengths: dict[str, int]) -> None:
+        """Remember what the latest call used."""
+        self.latest, self.latest_lengths = found, lengths
 
     def _fitting(
         self, arrays: Arrays
@@ -276,8 +280,21 @@ def empty_like_shapes(
     result: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, tuple) and all(isinstance(k, int) for k in value):
-            kind = np.float64 if name in wrt else np.dtype(dtype)
-            result[name] = np.empty(value, kind)
+            kind = np.dtype(np.float64 if name in wrt else dtype)
+            result[name] = _phantom(name, value, kind)
         else:
             result[name] = value
     return result
+
+
+def _phantom(
+    name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """An array of this shape that takes no memory; nobody may look at its elements."""
+    if any(length < 0 for length in shape):
+        raise ArgumentError(f"the shape {shape} of {name} has a negative length")
+    steps = [dtype.itemsize]
+    for length in shape[:0:-1]:
+        steps.append(steps[-1] * max(1, length))
+    strides = steps[: len(shape)][::-1]
+    return np.lib.stride_tricks.as_strided(np.zeros((), dtype), shape, strides)

@@ -127,7 +127,7 @@ class Nester:
         else:
             chosen = ordered[0]
             useful = self._fusable(waiting, own, chosen, done, open_)
-        if not open_:
+        if not open_ and cost.is_dynamic(chosen):
             useful = self._with_recomputed(useful, chosen, done)
         return chosen, useful
 
