@@ -3,17 +3,19 @@
     python bench/derive_coefficients.py            report the errors, write nothing
     python bench/derive_coefficients.py --write    write the module
 
-Every table is the polynomial of the given length with the least weighted squares at many
-Chebyshev nodes of an interval, in 60-digit arithmetic, rounded to the element type: within
-a factor of 2 of the best polynomial (Trefethen, Approximation Theory and Approximation
-Practice, 2nd ed., chapter 16), which is a tenth of a coefficient here. Weights turn errors
-of the polynomial into relative errors of the function. "bits" is -log2 of the largest one.
+Every table is the polynomial of the given length with the least weighted squares at
+many Chebyshev nodes of an interval, in 60-digit arithmetic, rounded to the element
+type: within a factor of 2 of the best polynomial (Trefethen, Approximation Theory and
+Approximation Practice, 2nd ed., chapter 16), which is a tenth of a coefficient here.
+Weights turn errors of the polynomial into relative errors of the function; "bits" is
+-log2 of the largest one.
 """
 
 from __future__ import annotations
 
 import argparse
 import struct
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,49 +80,35 @@ def odd_weight(function: Function) -> Function:
     return lambda z: mp.sqrt(z) ** 3 / function(mp.sqrt(z)) if z else mpf(0)
 
 
-def exp_tail(r: mpf) -> mpf:
-    return series(lambda x: (mp.expm1(x) - x) / x**2, taylor(mp.exp, 6, 2))(r)
+EXP_TAIL = series(lambda x: (mp.expm1(x) - x) / x**2, taylor(mp.exp, 6, 2))
+"""(exp(r) - 1 - r) / r**2"""
+EXP2_TAIL = series(lambda x: (mpf(2) ** x - 1) / x, taylor(lambda x: 2**x, 6, 1))
+"""(2**r - 1) / r"""
+ATANH_TAIL = odd(mp.atanh)
+COS_TAIL = series(
+    lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, taylor(mp.cos, 6, 4, 2)
+)
+"""(cos(r) - 1 + z/2) / z**2, z = r**2"""
+LOG_DEEP_TAIL = series(
+    lambda z: 2 * (ATANH_TAIL(z) - mpf(1) / 3) / z,
+    [mpf(2) / (2 * j + 5) for j in range(6)],
+)
+"""(2*atanh(s)/s - 2 - 2/3*z) / z**2, z = s**2"""
+ERF_TERMS = taylor(mp.erf, 6, 1, 2)
+ERF_TAIL = series(
+    lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1, [ERF_TERMS[0] - 1, *ERF_TERMS[1:]]
+)
+"""erf(x)/x - 1, z = x**2"""
 
 
-def exp2_tail(r: mpf) -> mpf:
-    slope = mp.log(2)
-    return series(lambda x: mp.expm1(x * slope) / x, taylor(lambda x: 2**x, 6, 1))(r)
-
-
-def log_tail(z: mpf) -> mpf:
-    """2*atanh(s) = 2s + s*z*p(z), z = s*s."""
-    return 2 * odd(mp.atanh)(z)
-
-
-def cos_tail(z: mpf) -> mpf:
-    """cos(r) = 1 - z/2 + z*z*p(z), z = r*r."""
-    direct = lambda x: (mp.cos(mp.sqrt(x)) - 1 + x / 2) / x**2  # noqa: E731
-    return series(direct, taylor(mp.cos, 6, 4, 2))(z)
-
-
-def odd_fit(
-    name: str, function: Function, limit: mpf, double: int, float: int
-) -> Fit:
+def odd_fit(name: str, function: Function, limit: mpf, double: int, float: int) -> Fit:
     """f(x) = x + x*z*p(z), z = x**2 <= limit."""
     text = f"{function.__name__}(x) = x + x*z*p(z), z = x**2 <= {mp.nstr(limit, 5)}"
     weight = odd_weight(function)
     return Fit(name, text, odd(function), mpf(0), limit, double, float, weight)
 
 
-def log_deep_tail(z: mpf) -> mpf:
-    """(2*atanh(s)/s - 2 - 2/3*z) / z**2."""
-    direct = lambda x: (log_tail(x) - mpf(2) / 3) / x  # noqa: E731
-    return series(direct, [mpf(2) / (2 * j + 5) for j in range(6)])(z)
-
-
-def erf_tail(z: mpf) -> mpf:
-    """erf(x)/x - 1."""
-    direct = lambda y: mp.erf(mp.sqrt(y)) / mp.sqrt(y) - 1  # noqa: E731
-    terms = taylor(mp.erf, 6, 1, 2)
-    return series(direct, [terms[0] - 1, *terms[1:]])(z)
-
-
-# Constants of symgrad.codegen.math_erf, chosen to make the function flat (0.56 to 0.61).
+# As in symgrad.codegen.math_erf; they make the function flat: 0.56 to 0.61.
 ERFCX_CENTRE, ERFCX_SHIFT = 4, mpf("0.375")
 
 
@@ -165,7 +153,7 @@ FITS = [
     Fit(
         "EXP",
         "exp(r) = 1 + r + r**2 * p(r), |r| <= ln(2)/2",
-        exp_tail,
+        EXP_TAIL,
         -EXP_LIMIT,
         EXP_LIMIT,
         double=10,
@@ -175,7 +163,7 @@ FITS = [
     Fit(
         "EXP2",
         "2**r = 1 + r * p(r), |r| <= 1/2",
-        exp2_tail,
+        EXP2_TAIL,
         -mpf(1) / 2,
         mpf(1) / 2,
         double=11,
@@ -185,7 +173,7 @@ FITS = [
     Fit(
         "LOG",
         "log(1+f) = 2s + s*z*p(z), s = f/(2+f), z = s**2, 3/4 <= 1+f <= 3/2",
-        log_tail,
+        lambda z: 2 * ATANH_TAIL(z),
         mpf(0),
         mpf("0.04001"),
         double=8,
@@ -195,7 +183,7 @@ FITS = [
     Fit(
         "COS",
         "cos(r) = 1 - z/2 + z**2 * p(z), z = r**2, |r| <= pi/4",
-        cos_tail,
+        COS_TAIL,
         mpf(0),
         SINE_LIMIT,
         double=6,
@@ -222,22 +210,22 @@ FITS = [
     Fit(
         "LOG_DEEP",
         "log(1+f) = 2s + s*z*(2/3 + z*p(z)), as LOG, for pow",
-        log_deep_tail,
+        LOG_DEEP_TAIL,
         mpf(0),
         mpf("0.04001"),
         double=8,
-        float=3,
+        float=0,
         weight=lambda z: z**2 / 2,
     ),
     Fit(
         "ERF",
         "erf(x) = x + x*p(z), z = x**2 <= 1",
-        erf_tail,
+        ERF_TAIL,
         mpf(0),
         mpf(1),
         double=12,
         float=7,
-        weight=lambda z: 1 / (1 + erf_tail(z)),
+        weight=lambda z: 1 / (1 + ERF_TAIL(z)),
     ),
     erfcx_fit("ERFCX", mpf("0.74"), mpf("27.3"), 21, 10),
     Fit(
@@ -247,7 +235,7 @@ FITS = [
         -mpf(1) / 2,
         mpf(1) / 2,
         double=23,
-        float=10,
+        float=0,
         weight=lambda y: 1 / digamma_slope(mpf(3) / 2 + y),
     ),
     odd_fit("ATANH", mp.atanh, mpf(1) / 4, 13, 6),
@@ -272,14 +260,18 @@ def bits(fit: Fit, coefficients: list[float], points: int = 400) -> float:
 
 
 def table(fit: Fit, type: str) -> list[float]:
-    """Rounded coefficients. The first ones are rounded one by one and the others fitted
-    anew, so that they make up for the rounding."""
+    """Rounded coefficients; none if the fit asks for none.
+
+    The first ones are rounded one by one and the others fitted anew, so that they make
+    up for the rounding.
+    """
     count = fit.double if type == "double" else fit.float
     found: list[float] = []
     while len(found) < min(count, REFITTED):
         found.append(rounded(least_squares(fit, count, found)[0], type))
-    rest = least_squares(fit, count, found)
-    return found + [rounded(c, type) for c in rest]
+    if len(found) < count:
+        found += [rounded(c, type) for c in least_squares(fit, count, found)]
+    return found
 
 
 def least_squares(fit: Fit, count: int, known: list[float]) -> list[mpf]:
@@ -302,7 +294,7 @@ def least_squares(fit: Fit, count: int, known: list[float]) -> list[mpf]:
 def in_parts(value: mpf, type: str, parts: int) -> list[float]:
     """``value`` as an unevaluated sum of numbers of the element type.
 
-    All parts are positive (the first is rounded down if need be), so that infinity times
+    The first part is rounded down, so that the second is positive and infinity times
     the value is not infinity minus infinity.
     """
     found: list[float] = []
@@ -329,11 +321,13 @@ CONSTANTS = {
     "DIGAMMA_ROOT": (DIGAMMA_ROOT, 3),
 }
 
-HEADER = '''"""Coefficients of vector math, by element type. Written by a script: do not edit.
+HEADER = '''"""Coefficients of vector math, by element type. Written by a script.
 
 bench/derive_coefficients.py derives, checks and writes this file. Each table is a
 polynomial by ascending powers; each constant is an unevaluated sum, largest part first.
 """
+
+# fmt: off
 
 '''
 
@@ -342,25 +336,33 @@ def render() -> str:
     """The module's text."""
     lines = [HEADER]
     for name, (value, parts) in CONSTANTS.items():
-        lines.append(f"{name} = {{")
-        for type in ("double", "float"):
-            lines += entry(type, in_parts(value, type, parts))
-        lines.append("}")
+        types = {type: in_parts(value, type, parts) for type in ("double", "float")}
+        lines += assignment(name, types)
     for fit in FITS:
-        lines.append(f"\n# {fit.text}\n{fit.name} = {{")
-        for type in ("double", "float"):
-            coefficients = table(fit, type)
-            print(
-                f"{fit.name:8s} {type:7s} {len(coefficients):3d} terms"
-                f" {bits(fit, coefficients):6.1f} bits"
-            )
-            lines += entry(type, coefficients)
-        lines.append("}")
+        types = {type: table(fit, type) for type in ("double", "float")}
+        for type, numbers in types.items():
+            if numbers:
+                print(
+                    f"{fit.name:15s}{type:7s}{len(numbers):3d} terms"
+                    f"{bits(fit, numbers):6.1f} bits"
+                )
+        lines += [f"\n# {fit.text}", *assignment(fit.name, types)]
     return "\n".join(lines) + "\n"
 
 
-def entry(type: str, numbers: list[float]) -> list[str]:
-    return [f'    "{type}": (', *(f"        {c!r}," for c in numbers), "    ),"]
+def assignment(name: str, types: dict[str, list[float]]) -> list[str]:
+    lines = [f"{name} = {{"]
+    for type, numbers in types.items():
+        if numbers:
+            text = textwrap.fill(
+                ", ".join(map(repr, numbers)) + ",",
+                width=88,
+                initial_indent=" " * 8,
+                subsequent_indent=" " * 8,
+                break_on_hyphens=False,
+            )
+            lines += [f'    "{type}": (', text, "    ),"]
+    return [*lines, "}"]
 
 
 def main() -> None:

@@ -49,8 +49,10 @@ def vector_lanes(dtype: str, level: str = "native") -> int:
 def loop_text(
     emit: Emit, inputs: int, outputs: int, type: str, lanes: int, have: frozenset[str]
 ) -> str:
-    """``kernel(times, n, in..., out...)``: n elements, a multiple of ``lanes``, as often
-    as told, so that the time of a call can be left out of the time of an element."""
+    """``kernel(times, n, in..., out...)``: n elements, a multiple of ``lanes``.
+
+    It does so as often as told, to keep the time of a call out of an element's.
+    """
     module = Module()
     emitter = Emitter(module, have)
     pointers = [Value(f"%p{k}", "ptr") for k in range(inputs + outputs)]

@@ -139,9 +139,7 @@ def points(op: str, dtype: str, count: int, seed: int = 0) -> list[np.ndarray]:
     return [np.concatenate(column).astype(dtype) for column in columns]
 
 
-def magnitudes(
-    random: np.random.Generator, dtype: str, count: int
-) -> np.ndarray:
+def magnitudes(random: np.random.Generator, dtype: str, count: int) -> np.ndarray:
     """From the smallest subnormal number to the largest, evenly by logarithm."""
     info = np.finfo(dtype)
     low = math.log2(float(info.smallest_subnormal))
@@ -170,7 +168,11 @@ def ulps(got: Any, value: mpf, dtype: str) -> float:
         return 0.0 if mp.isnan(value) and math.isnan(got) else math.inf
     limit = mpf(float(info.max)) * (1 + mpf(float(info.eps)) / 4)
     if abs(value) >= limit or math.isinf(got):
-        return 0.0 if abs(value) >= limit and got == float(mp.sign(value)) * math.inf else math.inf
+        return (
+            0.0
+            if abs(value) >= limit and got == float(mp.sign(value)) * math.inf
+            else math.inf
+        )
     exponent = max(mp.frexp(value)[1] - 1, int(info.minexp)) if value else info.minexp
     return float(abs(mpf(float(got)) - value) * mpf(2) ** (info.nmant - int(exponent)))
 

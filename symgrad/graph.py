@@ -2,20 +2,22 @@
 
 A node is a scalar expression over named indices. There are few kinds:
 
-    Const    a literal                       Call     an operation of the table (ops.py)
-    Size     a run-time length               Reduce   sum, prod, min, ... over bound indices
-    Index    a bound variable                Array    a computed tensor, closed over its indices
-    Input    a parameter or data array       Scatter  a computed tensor, filled by accumulation
+    Const    a literal                 Call     an operation of the table (ops)
+    Size     a run-time length         Reduce   sum, prod, min, ... over bound indices
+    Index    a bound variable          Array    a computed tensor, closed
+    Input    a named array             Scatter  a computed tensor, by accumulation
     Load     one element of an Input, an Array or a Scatter
 
-A matrix product, transpose, einsum, slice, stencil or gather is a ``Load`` under a ``Reduce``.
+A matrix product, a transpose, einsum, a slice, a stencil or a gather is a ``Load``
+under a ``Reduce``.
 
-*Interning.* Building the same expression twice gives the same object, so equality is identity and sharing
-needs no search. Two things make this work under binders:
+*Interning.* Building the same expression twice gives the same object, so equality is
+identity and sharing needs no search. Two things make this work under binders:
 
-- an ``Index`` is named by its extent and a slot number, so every vector over ``n`` rows uses the same ``Index``;
-- ``Reduce`` and ``Array`` rename their bound indices to the smallest slots that are not free in them, so that
-  alpha-equivalent expressions are one node.
+- an ``Index`` is named by its extent and a slot number, so every vector over ``n`` rows
+  uses the same ``Index``;
+- ``Reduce`` and ``Array`` rename their bound indices to the smallest slots that are not
+  free in them, so that alpha-equivalent expressions are one node.
 
 All walks use explicit stacks: a graph may be tens of thousands of nodes deep.
 """
@@ -33,7 +35,9 @@ REDUCTIONS = ("sum", "prod", "min", "max", "logsumexp", "norm")
 
 
 class Node:
-    """Base of all nodes. Compare with ``is``; never construct directly, use the functions below."""
+    """Base of all nodes. Compare with ``is``; never construct directly, use the
+    functions below.
+    """
 
     __slots__ = ("__weakref__", "children", "free", "type")
 
@@ -105,7 +109,9 @@ class Size(Node):
 
 
 class Index(Node):
-    """A bound variable that runs over 0 .. extent-1. ``slot`` tells apart indices of one extent."""
+    """A bound variable that runs over 0 .. extent-1. ``slot`` tells apart indices of
+    one extent.
+    """
 
     __slots__ = ("extent", "slot")
     extent: Node
@@ -113,7 +119,9 @@ class Index(Node):
 
 
 class Input(Node):
-    """A named array, parameter or data. ``shape``: one integer node per axis; ``type``: of its elements."""
+    """A named array, parameter or data. ``shape``: one integer node per axis; ``type``:
+    of its elements.
+    """
 
     __slots__ = ("name", "shape")
     name: str
@@ -137,7 +145,9 @@ class Call(Node):
 
 
 class Reduce(Node):
-    """``kind`` (one of REDUCTIONS) of ``body`` over all values of the bound ``indices``."""
+    """``kind`` (one of REDUCTIONS) of ``body`` over all values of the bound
+    ``indices``.
+    """
 
     __slots__ = ("body", "indices", "kind")
     kind: str
@@ -146,7 +156,9 @@ class Reduce(Node):
 
 
 class Array(Node):
-    """The tensor whose element at ``indices`` is ``body``. Closed: it has no free index."""
+    """The tensor whose element at ``indices`` is ``body``. Closed: it has no free
+    index.
+    """
 
     __slots__ = ("body", "indices", "shape")
     indices: tuple[Index, ...]
@@ -155,9 +167,11 @@ class Array(Node):
 
 
 class Scatter(Node):
-    """The tensor of ``shape`` that starts at zero and, for all values of ``over``, has ``value`` added at ``targets``.
+    """The tensor of ``shape`` that starts at zero and, for all values of ``over``, has
+    ``value`` added at ``targets``.
 
-    Mathematically ``out[k] = sum_over delta(k, targets) * value``. Closed. Targets must lie inside the shape.
+    Mathematically ``out[k] = sum_over delta(k, targets) * value``. Closed. Targets must
+    lie inside the shape.
     """
 
     __slots__ = ("over", "shape", "targets", "value")
@@ -170,9 +184,9 @@ class Scatter(Node):
 ArrayLike: TypeAlias = Input | Array | Scatter
 Operand: TypeAlias = Node | float | int | bool
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 # Construction
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 _interned: WeakValueDictionary[tuple[object, ...], Node] = WeakValueDictionary()
 _CLOSED: frozenset[Index] = frozenset()
@@ -189,9 +203,17 @@ def _union(nodes: Iterable[Node]) -> frozenset[Index]:
 def const(value: float | int | bool, type: str | None = None) -> Const:
     """A literal; ``type`` is that of the Python value unless given."""
     if type is None:
-        type = BOOL if isinstance(value, bool) else INT if isinstance(value, int) else FLOAT
+        type = (
+            BOOL
+            if isinstance(value, bool)
+            else INT
+            if isinstance(value, int)
+            else FLOAT
+        )
     value = {FLOAT: float, INT: int, BOOL: bool}[type](value)
-    identity = struct.pack("<d", value) if type == FLOAT else value  # tells 0.0 from -0.0, and nan is itself
+    identity = (
+        struct.pack("<d", value) if type == FLOAT else value
+    )  # tells 0.0 from -0.0, and nan is itself
     key = (Const, type, identity)
     found = _interned.get(key)
     if found is None:
@@ -232,7 +254,13 @@ def input_(name: str, shape: Iterable[Node | int] = (), type: str = FLOAT) -> In
     found = _interned.get(key)
     if found is None:
         found = Input()
-        found.children, found.free, found.type, found.name, found.shape = (), _CLOSED, type, name, shape
+        found.children, found.free, found.type, found.name, found.shape = (
+            (),
+            _CLOSED,
+            type,
+            name,
+            shape,
+        )
         _interned[key] = found
     return cast(Input, found)
 
@@ -241,13 +269,19 @@ def load(array: ArrayLike, indices: Iterable[Operand] = ()) -> Load:
     """``array[indices]``, one index per axis."""
     indices = tuple(lift(i) for i in indices)
     if len(indices) != len(array.shape):
-        raise ValueError(f"load: {len(indices)} indices for an array of rank {len(array.shape)}")
+        raise ValueError(
+            f"load: {len(indices)} indices for an array of rank {len(array.shape)}"
+        )
     key = (Load, array, indices)
     found = _interned.get(key)
     if found is None:
         found = Load()
         found.array, found.indices = array, indices
-        found.children, found.free, found.type = (array, *indices), _union(indices), array.type
+        found.children, found.free, found.type = (
+            (array, *indices),
+            _union(indices),
+            array.type,
+        )
         _interned[key] = found
     return cast(Load, found)
 
@@ -266,9 +300,13 @@ def call(op: str, *args: Operand, type: str = FLOAT) -> Call:
 
 
 def reduce_(kind: str, indices: Iterable[Index], body: Node) -> Node:
-    """``kind`` over ``indices`` of ``body``, which may lack some of them. No indices: ``body`` itself."""
+    """``kind`` over ``indices`` of ``body``, which may lack some of them. No indices:
+    ``body`` itself.
+    """
     if kind not in REDUCTIONS:
-        raise ValueError(f"reduce: unknown kind {kind!r}; known: {', '.join(REDUCTIONS)}")
+        raise ValueError(
+            f"reduce: unknown kind {kind!r}; known: {', '.join(REDUCTIONS)}"
+        )
     indices = tuple(indices)
     if not indices:
         return body
@@ -289,37 +327,65 @@ def array(indices: Iterable[Index], body: Node) -> Array:
     """The tensor with ``body`` at ``indices``; ``body`` may use no other free index."""
     indices = tuple(indices)
     if not body.free <= set(indices):
-        raise ValueError(f"array: free indices {sorted(map(repr, body.free.difference(indices)))} are not bound")
+        raise ValueError(
+            f"array: {sorted(map(repr, body.free.difference(indices)))} are not bound"
+        )
     bound = canonical_indices([i.extent for i in indices])
     body = substitute(body, dict(zip(indices, bound, strict=True)))
     key = (Array, bound, body)
     found = _interned.get(key)
     if found is None:
         found = Array()
-        found.indices, found.body, found.shape = bound, body, tuple(i.extent for i in bound)
+        found.indices, found.body, found.shape = (
+            bound,
+            body,
+            tuple(i.extent for i in bound),
+        )
         found.children, found.free, found.type = (body,), _CLOSED, body.type
         _interned[key] = found
     return cast(Array, found)
 
 
-def scatter(shape: Iterable[Node | int], targets: Iterable[Operand], over: Iterable[Index], value: Node) -> Scatter:
-    """See :class:`Scatter`. The names of ``over`` are kept, so that ``value`` stays shared with its other uses."""
-    shape, targets, over = tuple(lift(e) for e in shape), tuple(lift(t) for t in targets), tuple(over)
+def scatter(
+    shape: Iterable[Node | int],
+    targets: Iterable[Operand],
+    over: Iterable[Index],
+    value: Node,
+) -> Scatter:
+    """See :class:`Scatter`. The names of ``over`` are kept, so that ``value`` stays
+    shared with its other uses.
+    """
+    shape, targets, over = (
+        tuple(lift(e) for e in shape),
+        tuple(lift(t) for t in targets),
+        tuple(over),
+    )
     loose = _union((*targets, value)).difference(over)
     if loose:
-        raise ValueError(f"scatter: free indices {sorted(map(repr, loose))} are not bound")
+        raise ValueError(
+            f"scatter: free indices {sorted(map(repr, loose))} are not bound"
+        )
     key = (Scatter, shape, targets, over, value)
     found = _interned.get(key)
     if found is None:
         found = Scatter()
-        found.shape, found.targets, found.over, found.value = shape, targets, over, value
+        found.shape, found.targets, found.over, found.value = (
+            shape,
+            targets,
+            over,
+            value,
+        )
         found.children, found.free, found.type = (value, *targets), _CLOSED, FLOAT
         _interned[key] = found
     return cast(Scatter, found)
 
 
-def canonical_indices(extents: Iterable[Node], avoid: Iterable[Index] = ()) -> tuple[Index, ...]:
-    """The indices that a binder over ``extents`` uses: the smallest slots that are not in ``avoid``."""
+def canonical_indices(
+    extents: Iterable[Node], avoid: Iterable[Index] = ()
+) -> tuple[Index, ...]:
+    """The indices that a binder over ``extents`` uses: the smallest slots that are not
+    in ``avoid``.
+    """
     taken, result = set(avoid), []
     for extent in extents:
         slot = 0
@@ -330,9 +396,9 @@ def canonical_indices(extents: Iterable[Node], avoid: Iterable[Index] = ()) -> t
     return tuple(result)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 # Types and Python operands
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
 def lift(value: Operand) -> Node:
@@ -343,7 +409,8 @@ def lift(value: Operand) -> Node:
 def to_float(node: Node) -> Node:
     """``node`` as a floating-point value.
 
-    Integer sums, differences and products are converted at their leaves, so that integer data cannot overflow.
+    Integer sums, differences and products are converted at their leaves, so that
+    integer data cannot overflow.
     """
     if node.type == FLOAT:
         return node
@@ -354,7 +421,13 @@ def to_float(node: Node) -> Node:
         if top in done:
             pending.pop()
             continue
-        inner = top.args if isinstance(top, Call) and top.op in ("add", "sub", "mul", "neg") and top.type == INT else ()
+        inner = (
+            top.args
+            if isinstance(top, Call)
+            and top.op in ("add", "sub", "mul", "neg")
+            and top.type == INT
+            else ()
+        )
         missing = [a for a in inner if a not in done]
         if missing:
             pending.extend(missing)
@@ -370,7 +443,9 @@ def to_float(node: Node) -> Node:
 
 
 def _weak(value: Operand, other: Operand) -> Node:
-    """Python scalars take the type of the node beside them: ``x + 1`` stays in x's type."""
+    """Python scalars take the type of the node beside them: ``x + 1`` stays in x's
+    type.
+    """
     if isinstance(value, Node):
         return value
     if isinstance(other, Node) and other.type == FLOAT:
@@ -387,7 +462,9 @@ def arithmetic(op: str, left: Operand, right: Operand) -> Node:
 
 
 def comparison(op: str, left: Operand, right: Operand) -> Node:
-    """lt, le, gt, ge, eq or ne: of integers if both sides are, else of floating-point values."""
+    """lt, le, gt, ge, eq or ne: of integers if both sides are, else of floating-point
+    values.
+    """
     a, b = _weak(left, right), _weak(right, left)
     if a.type != INT or b.type != INT:
         a, b = to_float(a), to_float(b)
@@ -395,7 +472,9 @@ def comparison(op: str, left: Operand, right: Operand) -> Node:
 
 
 def fold_int(op: str, a: Node, b: Node) -> Node:
-    """Integer add, sub, mul with constants folded and ``n + c`` normalised, so that equal extents are one node."""
+    """Integer add, sub, mul with constants folded and ``n + c`` normalised, so that
+    equal extents are one node.
+    """
     if isinstance(a, Const) and isinstance(b, Const):
         x, y = int(a.value), int(b.value)
         return const(x + y if op == "add" else x - y if op == "sub" else x * y)
@@ -408,18 +487,28 @@ def fold_int(op: str, a: Node, b: Node) -> Node:
     if isinstance(b, Const):
         if b.value == (0 if op == "add" else 1) and op in ("add", "mul"):
             return a
-        if op == "add" and isinstance(a, Call) and a.op == "add" and isinstance(a.args[1], Const):
-            return fold_int("add", a.args[0], const(int(a.args[1].value) + int(b.value)))
+        if (
+            op == "add"
+            and isinstance(a, Call)
+            and a.op == "add"
+            and isinstance(a.args[1], Const)
+        ):
+            return fold_int(
+                "add", a.args[0], const(int(a.args[1].value) + int(b.value))
+            )
     return call(op, a, b, type=INT)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 # Walks
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 
-def walk(roots: Node | Iterable[Node], into: Callable[[Node], Iterable[Node]] | None = None) -> list[Node]:
-    """All nodes reachable from ``roots``, each once, arguments before the nodes that use them.
+def walk(
+    roots: Node | Iterable[Node], into: Callable[[Node], Iterable[Node]] | None = None
+) -> list[Node]:
+    """All nodes reachable from ``roots``, each once, arguments before the nodes that
+    use them.
 
     ``into`` gives the nodes that a node uses; by default its ``children``.
     """
@@ -445,7 +534,9 @@ def walk(roots: Node | Iterable[Node], into: Callable[[Node], Iterable[Node]] | 
 
 
 def rebuild(node: Node, children: tuple[Node, ...]) -> Node:
-    """``node`` with other children. The bound indices of binders stay as they are written in ``node``."""
+    """``node`` with other children. The bound indices of binders stay as they are
+    written in ``node``.
+    """
     if children == node.children:
         return node
     if isinstance(node, Call):
@@ -463,8 +554,12 @@ def rebuild(node: Node, children: tuple[Node, ...]) -> Node:
     raise TypeError(f"rebuild: {type(node).__name__} has no children")
 
 
-def transform(root: Node, function: Callable[[Node], Node], memo: dict[Node, Node] | None = None) -> Node:
-    """Apply ``function`` to every node, bottom-up, to nodes whose children are already transformed."""
+def transform(
+    root: Node, function: Callable[[Node], Node], memo: dict[Node, Node] | None = None
+) -> Node:
+    """Apply ``function`` to every node, bottom-up, to nodes whose children are already
+    transformed.
+    """
     done = {} if memo is None else memo
     for node in walk(root):
         if node not in done:
@@ -473,7 +568,9 @@ def transform(root: Node, function: Callable[[Node], Node], memo: dict[Node, Nod
 
 
 def substitute(root: Node, mapping: Mapping[Index, Node]) -> Node:
-    """Replace free indices, all at once; bound indices are renamed where they would capture."""
+    """Replace free indices, all at once; bound indices are renamed where they would
+    capture.
+    """
     start = _restrict(mapping, root)
     if not start:
         return root
@@ -499,18 +596,28 @@ def substitute(root: Node, mapping: Mapping[Index, Node]) -> Node:
             pending.extend(missing)
             continue
         children = tuple(done[t] if t[1] else t[0] for t in tasks)
-        done[node, m] = reduce_(node.kind, bound, children[0]) if isinstance(node, Reduce) else rebuild(node, children)
+        done[node, m] = (
+            reduce_(node.kind, bound, children[0])
+            if isinstance(node, Reduce)
+            else rebuild(node, children)
+        )
     return done[root, start]
 
 
-def _restrict(mapping: Mapping[Index, Node], node: Node) -> frozenset[tuple[Index, Node]]:
+def _restrict(
+    mapping: Mapping[Index, Node], node: Node
+) -> frozenset[tuple[Index, Node]]:
     if not node.free:
         return frozenset()
-    return frozenset((i, mapping[i]) for i in node.free if i in mapping and mapping[i] is not i)
+    return frozenset(
+        (i, mapping[i]) for i in node.free if i in mapping and mapping[i] is not i
+    )
 
 
 def sizes(roots: Node | Iterable[Node]) -> list[Size]:
-    """The run-time lengths that the roots mention, in extents too, in order of first use."""
+    """The run-time lengths that the roots mention, in extents too, in order of first
+    use.
+    """
     found: dict[Size, None] = {}
     for node in walk(roots, into=uses):
         if isinstance(node, Size):
@@ -532,12 +639,25 @@ def uses(node: Node) -> tuple[Node, ...]:
     return node.shape if isinstance(node, Input) else node.children
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 # Printing
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
-          "eq": "==", "ne": "!=", "and": "and", "or": "or"}
+_INFIX = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "pow": "**",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "eq": "==",
+    "ne": "!=",
+    "and": "and",
+    "or": "or",
+}
 _LETTERS = "ijklpqrst"
 
 
@@ -564,16 +684,22 @@ def _one_line(node: Node, text: dict[Node, str]) -> str:
     if isinstance(node, Index):
         return index_name(node)
     if isinstance(node, Load):
-        return f"{text[node.array]}[{', '.join(text[i] for i in node.indices)}]" if node.indices else text[node.array]
+        return (
+            f"{text[node.array]}[{', '.join(text[i] for i in node.indices)}]"
+            if node.indices
+            else text[node.array]
+        )
     if isinstance(node, Call):
         args = [text[a] for a in node.args]
         if node.op in _INFIX and len(args) == 2:
             return f"({args[0]} {_INFIX[node.op]} {args[1]})"
         return f"(-{args[0]})" if node.op == "neg" else f"{node.op}({', '.join(args)})"
     if isinstance(node, Reduce):
-        return f"{node.kind}[{', '.join(map(index_name, node.indices))}]({text[node.body]})"
+        bound = ", ".join(map(index_name, node.indices))
+        return f"{node.kind}[{bound}]({text[node.body]})"
     if isinstance(node, Array):
         return f"{{{', '.join(map(index_name, node.indices))}: {text[node.body]}}}"
     assert isinstance(node, Scatter), type(node)
     targets = ", ".join(text[t] for t in node.targets)
-    return f"scatter[{', '.join(map(index_name, node.over))}]([{targets}] += {text[node.value]})"
+    over = ", ".join(map(index_name, node.over))
+    return f"scatter[{over}]([{targets}] += {text[node.value]})"

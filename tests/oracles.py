@@ -82,7 +82,7 @@ class TorchMath:
         import torch
 
         self.torch = torch
-        self.erf, self.lgamma = torch.erf, torch.lgamma
+        self.erf, self._polygamma = torch.erf, _polygamma_of_torch()
         self.softplus = lambda x: torch.logaddexp(x, torch.zeros_like(x))
 
     def __getattr__(self, name: str) -> Any:
@@ -155,8 +155,14 @@ class TorchMath:
     def sigmoid(self, x: Any) -> Any:
         return self.torch.sigmoid(x)
 
+    def lgamma(self, x: Any) -> Any:
+        return self._polygamma.apply(-1, x)
+
+    def digamma(self, x: Any) -> Any:
+        return self._polygamma.apply(0, x)
+
     def polygamma(self, n: int, x: Any) -> Any:
-        return self.torch.polygamma(n, x)
+        return self._polygamma.apply(n, x)
 
     def cbrt(self, x: Any) -> Any:
         return self.torch.sign(x) * self.torch.abs(x) ** (1 / 3)
@@ -175,6 +181,34 @@ class TorchMath:
 
     def _as(self, x: Any) -> Any:
         return x if isinstance(x, self.torch.Tensor) else self.number(x)
+
+
+def _polygamma_of_torch() -> Any:
+    """lgamma (order -1), digamma (0) and polygamma for PyTorch, computed by SciPy.
+
+    PyTorch's own trigamma, the derivative of its digamma, has errors of up to 5e-10
+    relative to mpmath, between 0.1 and 20; SciPy's 6e-16.
+    """
+    import scipy.special
+    import torch
+
+    class PolyGamma(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, order: int, x: Any) -> Any:
+            ctx.order = order
+            ctx.save_for_backward(x)
+            known = {-1: scipy.special.gammaln, 0: scipy.special.psi}
+            numbers = x.detach().numpy()
+            if order in known:
+                return torch.as_tensor(known[order](numbers))
+            return torch.as_tensor(scipy.special.polygamma(order, numbers))
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:  # differentiable: g and x are tensors
+            (x,) = ctx.saved_tensors
+            return None, g * PolyGamma.apply(ctx.order + 1, x)
+
+    return PolyGamma
 
 
 @lru_cache(maxsize=1)

@@ -71,17 +71,22 @@ class Tree:
     def evaluate(self, m: Any, leaves: dict[str, Any], noise: Any = None) -> Any:
         """The value in namespace ``m``.
 
-        ``noise``: a function that disturbs every floating-point intermediate.
+        ``noise``: a function that disturbs floating-point intermediates, anew for each
+        use. So a difference of equal terms is not zero: neither is it in a kernel that
+        fuses one of the two products with the subtraction.
         """
+
+        def used(a: Tree) -> Any:
+            exact = noise is None or a.function is None or a.kind != "f"
+            return done[a] if exact else noise(done[a])
+
         done: dict[Tree, Any] = {}
         for t in self.walk():
             if t.function is None:
                 done[t] = leaves[t.text]
                 continue
-            done[t] = t.function(m, *(done[a] for a in t.args))
-            if noise is not None and t.kind == "f":
-                done[t] = noise(done[t])
-        return done[self]
+            done[t] = t.function(m, *map(used, t.args))
+        return used(self)
 
 
 def tree(template: str, function: Callable[..., Any], *args: Tree) -> Tree:

@@ -245,9 +245,10 @@ def test_permissions(tmp_path, monkeypatch):
 
 def warned_once(compiled) -> str:
     """Two modules compile, with one warning; its message."""
+    texts = [module(12), module(13)]
     with pytest.warns(CacheWarning) as caught:
-        assert answer(cache.compile_cached(module(12))) == 12
-        assert answer(cache.compile_cached(module(13))) == 13
+        codes = [cache.compile_cached(text) for text in texts]
+    assert [answer(code) for code in codes] == [12, 13]
     assert len(caught) == 1
     assert len(compiled) == 2
     return str(caught[0].message)

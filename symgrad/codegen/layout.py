@@ -218,9 +218,10 @@ def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
     reads: dict[Input, set[tuple[Node, ...]]] = {}
     for s in statements_in(step.items):
         for node in graph.walk(s.expressions):
-            if isinstance(node, Load) and isinstance(node.array, Input):
-                if len(node.indices) >= 2 and node.indices[0] is step.row:
-                    reads.setdefault(node.array, set()).add(node.indices[1:])
+            if not isinstance(node, Load) or not isinstance(node.array, Input):
+                continue
+            if len(node.indices) >= 2 and node.indices[0] is step.row:
+                reads.setdefault(node.array, set()).add(node.indices[1:])
     return frozenset(
         array
         for array, columns in reads.items()
@@ -229,9 +230,7 @@ def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
     )
 
 
-def _worth_a_tile(
-    array: Input, spec: ArraySpec, reads: set[tuple[Node, ...]]
-) -> bool:
+def _worth_a_tile(array: Input, spec: ArraySpec, reads: set[tuple[Node, ...]]) -> bool:
     if array.type != graph.FLOAT or not spec.contiguous:
         return False
     columns = tile_columns(array)

@@ -173,9 +173,7 @@ class Emitter:
     def binary(self, opcode: str, a: Value, b: Value) -> Value:
         """fadd fsub fmul fdiv frem; add sub mul sdiv srem and or xor shl ashr lshr."""
         a, b = self._level(a, b)
-        return self._result(
-            f"{opcode} {a.spelled} {a.name}, {b.name}", a.type, a.lanes
-        )
+        return self._result(f"{opcode} {a.spelled} {a.name}, {b.name}", a.type, a.lanes)
 
     def fneg(self, a: Value) -> Value:
         """-a, sign of zero included."""

@@ -53,7 +53,7 @@ def erfc(x: Lanes) -> Lanes:
 
 
 def _erfc_far(a: Lanes) -> Lanes:
-    """erfc(a) for a >= 0.75: every factor with its error, so that they do not add up."""
+    """erfc(a) for a >= 0.75: every factor with its error, or they would add up."""
     square, square_low = two_product(a, a)
     total, rest = (parts := Exp(-square, -square_low)).mantissa_parts()
     w, w_low = _scaled_tail(a)

@@ -1,10 +1,10 @@
 """exp, exp2, expm1 and sigmoid.
 
-exp: x = k*ln2 + r by two parts of ln2 (Cody and Waite, Software Manual for the Elementary
-Functions, 1980), a polynomial for exp(r), and one scaling by 2**k (Muller et al., Handbook
-of Floating-Point Arithmetic, 2nd ed., chapter 10). With FMA the first part of ln2 may have
-all its bits: x - k*LN2 is exact. ``Exp`` keeps the reduced argument's rounding error, for
-functions where plain exp's 1 ULP would grow.
+exp: x = k*ln2 + r by two parts of ln2 (Cody and Waite, Software Manual for the
+Elementary Functions, 1980), a polynomial for exp(r), and one scaling by 2**k (Muller et
+al., Handbook of Floating-Point Arithmetic, 2nd ed., chapter 10). With FMA the first
+part of ln2 may have all its bits: x - k*LN2 is exact. ``Exp`` keeps the reduced
+argument's rounding error, for functions where plain exp's 1 ULP would grow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """sinh, cosh, tanh and their inverses.
 
-Where the formula by exponentials or logarithms cancels, an odd polynomial takes over; it
-is computed in every lane, which is cheaper than a branch.
+Where the formula by exponentials or logarithms cancels, an odd polynomial takes over.
+It is computed in every lane, which is cheaper than a branch.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ FORMATS = {"double": DOUBLE, "float": FLOAT}
 class Lanes:
     """An emitted value with operators: floats, integers of the same width, or masks.
 
-    ``+ - * /`` follow the element type; ``<<``, ``>>`` (arithmetic), ``& | ^ ~`` are for
-    integers and masks; ``< <= > >=`` are ordered and give masks.
+    ``+ - * /`` follow the element type; ``<<``, ``>>`` (arithmetic) and ``& | ^ ~`` are
+    for integers and masks; ``< <= > >=`` are ordered and give masks.
     """
 
     __slots__ = ("emitter", "value")
@@ -238,13 +238,15 @@ def polynomial(x: Lanes, coefficients: Sequence[float]) -> Lanes:
     """c[0] + c[1]*x + ... by Horner's rule, long ones as two chains, even and odd.
 
     One multiplication more and half the latency, which counts even in a loop over
-    independent elements: 8 % of exp's time, 10 % of softplus's. Float32's tables are too
-    short to gain.
+    independent elements: 8 % of exp's time, 10 % of softplus's. Float32's tables are
+    too short to gain.
     """
     if len(coefficients) < _LONG:
         return _horner(x, coefficients)
     square = x * x
-    return fma(x, _horner(square, coefficients[1::2]), _horner(square, coefficients[::2]))
+    return fma(
+        x, _horner(square, coefficients[1::2]), _horner(square, coefficients[::2])
+    )
 
 
 def _horner(x: Lanes, coefficients: Sequence[float]) -> Lanes:
@@ -273,9 +275,7 @@ def two_product(a: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
     return high, fma(a, b, -high)
 
 
-def divide(
-    a: Lanes, b: Lanes, b_error: Lanes, a_error: Lanes | None = None
-) -> Lanes:
+def divide(a: Lanes, b: Lanes, b_error: Lanes, a_error: Lanes | None = None) -> Lanes:
     """(a + a_error) / (b + b_error) to little more than half a unit.
 
     The errors are at most one unit in the last place. One division, as a/b needs, then
@@ -309,9 +309,7 @@ def libm(symbol: str, *args: Lanes) -> Lanes:
     return lane_by_lane(lambda *scalars: emitter.call(name, type, scalars), *args)
 
 
-def where_any(
-    mask: Lanes, rare: Callable[[], Lanes], usual: Lanes
-) -> Lanes:
+def where_any(mask: Lanes, rare: Callable[[], Lanes], usual: Lanes) -> Lanes:
     """``rare()`` in the lanes of ``mask``, ``usual`` in the others; ``rare`` runs only
     when some lane needs it."""
     emitter = mask.emitter

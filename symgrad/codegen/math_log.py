@@ -35,7 +35,7 @@ def _log_sum(f: Lanes, negated: Lanes) -> Lanes:
 
 
 def _special(x: Lanes, result: Lanes, parts: Parts) -> Lanes:
-    """The logarithm of 0, negatives, infinity and NaN, where the arithmetic misses it."""
+    """The logarithm of 0, negatives, infinity and NaN, where it is not there yet."""
     if parts.exact:
         return result
     result = (x < math.inf).choose(result, x)
@@ -62,9 +62,7 @@ def _log_parts(f: Lanes) -> tuple[Lanes, Lanes]:
     return fast_two_sum(high, low)
 
 
-def _other_base(
-    x: Lanes, factor: tuple[float, ...], unit: tuple[float, ...]
-) -> Lanes:
+def _other_base(x: Lanes, factor: tuple[float, ...], unit: tuple[float, ...]) -> Lanes:
     """log(x) * factor, where log(2) * factor = unit: integer powers come out exact."""
     parts = take_apart(x)
     high, low = _log_parts(parts.mantissa - 1.0)
@@ -142,8 +140,8 @@ def logaddexp(a: Lanes, b: Lanes) -> Lanes:
     swap = a < b
     large, small = swap.choose(b, a), swap.choose(a, b)
     difference, error = two_sum(small, -large)
-    difference = a.equals(b).choose(a.const(0.0), difference)
     error = (difference > EXP_RANGE[a.value.type][0]).choose(error, 0.0)
+    difference = a.equals(b).choose(a.const(0.0), difference)
     return large + _log1p_unit(exp_of_negative(difference, error))
 
 

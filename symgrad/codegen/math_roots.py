@@ -12,7 +12,7 @@ _CBRT_2 = 2.0 ** (1 / 3)
 
 
 def cbrt(x: Lanes) -> Lanes:
-    """Division-free: one step of fourth order to m**(-1/3), one correction of the root."""
+    """Without division: a step of fourth order to m**(-1/3), then one for the root."""
     a = abs(x)
     parts = take_apart(a)
     exponent = -parts.negated
@@ -43,7 +43,9 @@ def hypot(a: Lanes, b: Lanes) -> Lanes:
     large, small = swap.choose(b, a), swap.choose(a, b)
     # The exponent of the larger, kept where its reciprocal and its double are normal.
     kept = large.at_least(format.smallest_normal).at_most(2.0 ** (format.bias - 2))
-    exponent = kept.bits() & (((1 << (format.bits - 1)) - 1) ^ ((1 << format.mantissa) - 1))
+    exponent = kept.bits() & (
+        ((1 << (format.bits - 1)) - 1) ^ ((1 << format.mantissa) - 1)
+    )
     back = exponent.as_float(format)
     shrink = (exponent.const((2 * format.bias) << format.mantissa) - exponent).as_float(
         format

@@ -1,8 +1,8 @@
 """Powers of two: multiplying by them, and taking numbers apart into them.
 
 AVX-512 has instructions for both (VSCALEF, VGETEXP, VGETMANT); elsewhere the exponent
-field is built with integer shifts. Both ways are exact or correctly rounded, so they give
-the same bits, and a scalar may take the second where its vector takes the first.
+field is built with integer shifts. Both ways are exact or correctly rounded, so they
+give the same bits, and a scalar may take the second where its vector takes the first.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def avx512(name: str, x: Lanes, *args: Value) -> Lanes:
 class Rounded:
     """``nearest``: an integer as a float; ``shifted``: the sum that holds it in bits.
 
-    The low bits of ``shifted`` are the integer plus twice the exponent bias, which keeps
-    them positive for :func:`scale`.
+    The low bits of ``shifted`` are the integer plus twice the exponent bias, which
+    keeps them positive for :func:`scale`.
     """
 
     __slots__ = ("nearest", "shifted")
@@ -55,7 +55,7 @@ class Rounded:
 
 
 def scale(x: Lanes, power: Rounded) -> Lanes:
-    """x * 2**power, rounded once, for 1/2 < |x| < 2; NaN stays NaN.
+    """x * 2**power, rounded once, for 2**-100 < |x| < 2; NaN stays NaN.
 
     Any power in the range of results, subnormal ones and overflow included.
     """
@@ -93,8 +93,8 @@ class Parts:
 def take_apart(x: Lanes, subnormals: bool = True) -> Parts:
     """Mantissa and negated exponent of positive ``x``.
 
-    ``exact`` tells whether the exponent of 0 and infinity is infinite and the mantissa of
-    negatives and NaN is NaN, so that a logarithm needs no further selection.
+    ``exact`` tells whether the exponent of 0 and infinity is infinite and the mantissa
+    of negatives and NaN is NaN, so that a logarithm needs no further selection.
     """
     if has_avx512(x):
         control = x.emitter.const(_GETMANT_THREE_QUARTERS, "i32")

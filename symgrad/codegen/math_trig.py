@@ -1,9 +1,9 @@
 """sin, cos, tan and their inverses.
 
-Arguments are reduced by pi/2 in three parts (Cody and Waite 1980), each of full precision
-because FMA makes x - k*part exact while it cancels; a reduced argument and its rounding
-error reach the polynomials. Larger arguments than the parts allow go to libm, lane by
-lane, in a branch that is not taken otherwise (Payne and Hanek 1983 is what libm does).
+Arguments are reduced by pi/2 in three parts (Cody and Waite 1980), each of full
+precision because FMA makes x - k*part exact while it cancels; the reduced argument and
+its rounding error reach the polynomials. Larger arguments than the parts allow go to
+libm, lane by lane, in a branch that is not taken otherwise.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from symgrad.codegen.math_lanes import (
     where_any,
 )
 
-# Up to here k fits the rounding constant with bits to spare, and k times the error of the
-# three parts is far below the smallest reduced argument.
+# Up to here k fits the rounding constant with bits to spare, and k times the error of
+# the three parts is far below the smallest reduced argument.
 _LARGEST = {"double": 2.0**30, "float": 2.0**17}
 
 
@@ -42,7 +42,7 @@ def _signed_sine(r: Lanes, error: Lanes, parity: Lanes) -> Lanes:
     z = r * r
     p = polynomial(z, table.SIN_TO_HALF_PI[r.value.type])
     # To first order, with factors good to a few percent of an error: what the rounding
-    # of z costs (d sin(sqrt(z))/dz is about -0.13 r once r is factored out), and cos(r).
+    # of z costs (d/dz of sin(sqrt(z))/sqrt(z) is about -0.13), and cos(r).
     lost = (r * -0.13) * fma(r, r, -z)
     slope = fma(z, -0.4053, 1.0)
     sine = r + fma(r * z, p, fma(error, slope, lost))
@@ -90,7 +90,10 @@ def tan_parts(x: Lanes) -> tuple[Lanes, ...]:
 def tan(x: Lanes) -> Lanes:
     """sin/cos, or -cos/sin in odd quadrants."""
     sine, sine_error, cosine, cosine_error, odd = tan_parts(x)
-    above, above_error = odd.choose(-cosine, sine), odd.choose(-cosine_error, sine_error)
+    above, above_error = (
+        odd.choose(-cosine, sine),
+        odd.choose(-cosine_error, sine_error),
+    )
     below, below_error = odd.choose(sine, cosine), odd.choose(sine_error, cosine_error)
     value = divide(above, below, below_error, above_error)
     tiny = abs(x) < x.format.epsilon
@@ -101,8 +104,8 @@ def tan(x: Lanes) -> Lanes:
 def _atan_of_ratio(v: Lanes, u: Lanes, mirrored: Lanes | None = None) -> Lanes:
     """atan(v/u) for v, u >= 0; in the lanes of ``mirrored`` pi minus that.
 
-    One division: v/u up to 1/2, (v-u)/(v+u) up to 2, -u/v beyond, so |t| <= 1/2, added to
-    a multiple of pi/4.
+    One division: v/u up to 1/2, (v-u)/(v+u) up to 2, -u/v beyond, so |t| <= 1/2, added
+    to a multiple of pi/4.
     """
     small = v <= u * 0.5
     big = v >= u + u
@@ -127,7 +130,7 @@ def atan2(y: Lanes, x: Lanes) -> Lanes:
     """The angle of (x, y), with C's answers at zeros and infinities."""
     v, u = abs(y), abs(x)
     # v + u must not overflow, nor may 0/0 or infinity/infinity be asked for.
-    fits = (v < y.format.smallest_normal ** -1) & (u < y.format.smallest_normal ** -1)
+    fits = (v < y.format.smallest_normal**-1) & (u < y.format.smallest_normal**-1)
     v, u = fits.choose(v, v * 0.25), fits.choose(u, u * 0.25)
     infinite = v.equals(math.inf) & u.equals(math.inf)
     v, u = infinite.choose(v.const(1.0), v), infinite.choose(u.const(1.0), u)
@@ -138,7 +141,7 @@ def atan2(y: Lanes, x: Lanes) -> Lanes:
 
 
 def _asin_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
-    """(large, s, v): asin(s) = s + v with s = |x|, or sqrt((1-|x|)/2) where |x| > 1/2."""
+    """(large, s, v): asin(s) = s + v, s = |x|, or sqrt((1-|x|)/2) where |x| > 1/2."""
     a = abs(x)
     large = a > 0.5
     z = large.choose(fma(a, -0.5, 0.5), a * a)
@@ -157,7 +160,7 @@ def asin(x: Lanes) -> Lanes:
 
 
 def acos(x: Lanes) -> Lanes:
-    """2*asin(sqrt((1-x)/2)) for x > 1/2, pi minus that mirrored, else pi/2 - asin(x)."""
+    """2*asin(sqrt((1-x)/2)) for x > 1/2, mirrored for x < -1/2, else pi/2 - asin(x)."""
     half_pi, half_pi_low, _ = table.HALF_PI[x.value.type]
     large, s, v = _asin_parts(x)
     positive = s + v

@@ -7,15 +7,8 @@ from collections.abc import Callable, Sequence
 from symgrad.codegen import operations
 from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
 from symgrad.codegen.llvm_text import Emitter, Module, Value
-from symgrad.codegen.lower import (
-    COMBINE,
-    COMMON,
-    IDENTITY,
-    StepWriter,
-    SumKey,
-    combine,
-    kind_of,
-)
+from symgrad.codegen.lower import COMMON, StepWriter
+from symgrad.codegen.sums import COMBINE, IDENTITY, SumKey, combine, kind_of
 from symgrad.codegen.tiles import load_tile, transpose_kept
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step
@@ -93,7 +86,7 @@ class ModuleWriter:
         else:
             low, high = Value("%begin", "i64"), Value("%end", "i64")
             keys: list[SumKey] = [(s, None) for s in registers]
-            start = [writer._identity(s) for s in registers]
+            start = [writer.identity(s) for s in registers]
             results = self._rows(writer, loop, keys, start, low, high)
             writer.sums.update(zip(keys, results, strict=True))
         for place in step.sums:
@@ -136,7 +129,7 @@ class ModuleWriter:
         assert writer.step.tile is not None
         rows, _ = writer.placed(writer.step.tile)
         keys: list[SumKey] = [(s, None) for s in registers]
-        start = [writer._identity(s) for s in registers]
+        start = [writer.identity(s) for s in registers]
         begin, end = Value("%begin", "i64"), Value("%end", "i64")
 
         def tile(counter: Value, phis: list[Value]) -> list[Value]:

@@ -211,9 +211,9 @@ def cast(emitter: Emitter, value: Value, type: str) -> Value:
     return emitter.convert("sitofp", value, type)
 
 
-# ---------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 # Elements in memory
-# ---------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------
 
 STORED: dict[str, tuple[str, str | None]] = {
     # NumPy dtype: (LLVM type in memory, conversion to a value)
@@ -232,7 +232,7 @@ STORED: dict[str, tuple[str, str | None]] = {
 
 
 def from_memory(emitter: Emitter, value: Value, dtype: str, type: str) -> Value:
-    """An element as loaded, as a value of graph type float (in ``type``), int or bool."""
+    """An element as loaded, as a value: float (of ``type``), int or bool."""
     conversion = STORED[dtype][1]
     if value.type in FLOATS:
         return to_float_type(emitter, value, type)

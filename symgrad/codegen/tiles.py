@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from symgrad.codegen import operations
-from symgrad.codegen.evaluate import Evaluator
 from symgrad.codegen.layout import tile_columns
 from symgrad.codegen.llvm_text import Emitter, Value
+from symgrad.codegen.sums import SumWriter
 from symgrad.graph import Const, Input
 from symgrad.schedule.plan import Place
 
@@ -21,7 +21,7 @@ UNROLLED_COLUMNS = 32
 """Rows of at most so many static elements are loaded by straight-line code."""
 
 
-def load_tile(writer: Evaluator, array: Input, end: Value) -> None:
+def load_tile(writer: SumWriter, array: Input, end: Value) -> None:
     """Fill the scratch tile of ``array`` with the rows of the current block.
 
     ``end``: one past the last row of the chunk. In the last block, lanes beyond it are
@@ -44,9 +44,9 @@ def load_tile(writer: Evaluator, array: Input, end: Value) -> None:
 class _Tile:
     """Everything both ways of loading need, computed outside of the branches."""
 
-    def __init__(self, writer: Evaluator, array: Input) -> None:
+    def __init__(self, writer: SumWriter, array: Input) -> None:
         self.writer, self.array, self.lanes = writer, array, writer.lanes
-        base, dtype = writer._input_base(array)
+        base, dtype = writer.input_base(array)
         self.kind = operations.STORED[dtype][0]
         self.piece = PIECE_BYTES // (8 if self.kind == "double" else 4)
         columns = tile_columns(array)
@@ -80,9 +80,7 @@ class _Tile:
             for start in starts:
                 self._piece(emitter.const(start, "i64"))
             return
-        last = emitter.binary(
-            "sub", self.columns, emitter.const(self.piece - 1, "i64")
-        )
+        last = emitter.binary("sub", self.columns, emitter.const(self.piece - 1, "i64"))
         self.writer.counted_inside(last, self.piece, self._piece)
         self._piece(
             emitter.binary("sub", self.columns, emitter.const(self.piece, "i64"))
@@ -150,8 +148,7 @@ class _Tile:
         writer.counted_inside(self.columns, 1, column)
 
 
-
-def transpose_kept(writer: Evaluator, place: Place) -> None:
+def transpose_kept(writer: SumWriter, place: Place) -> None:
     """Copy what a tile keeps of a value, rows fastest, into lanes fastest.
 
     Blocks of lanes x lanes are transposed in registers. The copy is padded to whole
@@ -187,7 +184,7 @@ def transpose_kept(writer: Evaluator, place: Place) -> None:
 
 
 def _transpose_square(emitter: Emitter, vectors: list[Value]) -> list[Value]:
-    """Transpose n vectors of n lanes by log2(n) rounds of exchanging halves of blocks."""
+    """Transpose n vectors of n lanes: log2(n) rounds of exchanging halves of blocks."""
     lanes = len(vectors)
     size = 1
     while size < lanes:

@@ -25,9 +25,7 @@ def gradient_kernel(found: Specialisation) -> Kernel:
 
 def directions(found: Specialisation) -> dict[Input, Input]:
     """For each parameter an input of its shape: a direction."""
-    return {
-        p: graph.input_(DIRECTION + p.name, p.shape) for p in found.parameters
-    }
+    return {p: graph.input_(DIRECTION + p.name, p.shape) for p in found.parameters}
 
 
 def hvp_kernel(found: Specialisation) -> Kernel:

@@ -139,6 +139,18 @@ wrong:
 """
 
 
+@dataclass(frozen=True)
+class NativeEntry:
+    """``double f(void *context, const double *x, double *gradient)``, by address.
+
+    Thread-safe; never calls Python. ``owner`` keeps code and data alive.
+    """
+
+    function: int
+    context: int
+    owner: object
+
+
 class _MethodDef(ctypes.Structure):
     """CPython's PyMethodDef."""
 

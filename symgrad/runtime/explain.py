@@ -298,7 +298,7 @@ def _pass(step: StepReport, title: str) -> Iterator[str]:
     costs = step.costs
     rows = [("per row", operations(costs.work))]
     if costs.bytes:
-        ratio = f", {costs.work.flops / costs.bytes:.2g} flops per byte"
+        ratio = f", {costs.work.flops / costs.bytes:.3g} flops per byte"
         moved = f"{costs.bytes} B read or written"
         rows.append(("per row", moved + (ratio if costs.work.flops else "")))
     rows.append(("reads", _listed(step.reads, " per row") or "nothing per row"))

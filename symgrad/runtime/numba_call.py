@@ -13,7 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 if TYPE_CHECKING:
-    from symgrad.runtime.objective import NativeEntry
+    from symgrad.runtime.entry import NativeEntry
 
 
 @intrinsic

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from math import isnan
 from typing import Any
@@ -20,23 +19,11 @@ from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_array, as_parameter, first_bad
 from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel
-from symgrad.runtime.entry import vector_function
+from symgrad.runtime.entry import NativeEntry, vector_function
 from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
 
 Vector = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class NativeEntry:
-    """``double f(void *context, const double *x, double *gradient)``, by address.
-
-    Thread-safe; never calls Python. ``owner`` keeps code and data alive.
-    """
-
-    function: int
-    context: int
-    owner: object
 
 
 class Objective:
@@ -126,18 +113,17 @@ class Objective:
             )
         return self._shapes
 
-    @cached_property
+    @property
     def size(self) -> int:
         """The number of parameters P."""
+        return self._size
+
+    @cached_property
+    def _size(self) -> int:
         return sum(int(np.prod(s, dtype=np.int64)) for s in self.shapes.values())
 
     def _vector(self, x: Any) -> Vector:
-        if (
-            type(x) is not np.ndarray
-            or x.dtype != np.float64
-            or not x.flags.c_contiguous
-        ):
-            x = np.atleast_1d(as_parameter("x", x))
+        x = np.atleast_1d(as_parameter("x", x))
         if self._shapes is None and x.ndim == 1 and x.size == len(self._source.wrt):
             self._shapes = dict.fromkeys(self._source.wrt, ())  # all scalars
         if x.shape != (self.size,):
@@ -302,10 +288,14 @@ class Objective:
     def _is_small(self, context: Context) -> bool:
         return context.sized.is_small(self._workers())
 
-    @cached_property
+    @property
     def native(self) -> NativeEntry | None:
         """The loss and gradient as a C function; None if it runs on several threads or
         needs much memory."""
+        return self._native
+
+    @cached_property
+    def _native(self) -> NativeEntry | None:
         context = self._gradient
         if not self._is_small(context):
             return None

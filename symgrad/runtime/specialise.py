@@ -30,8 +30,8 @@ Arrays = dict[str, NDArray[Any]]
 Make = Callable[["Specialisation"], list[Node]]
 
 DIRECTION = "direction "
-COTANGENT = "cotangent"
-"""Names of extra inputs; no user's name has a space or is reserved like this."""
+COTANGENT = "the cotangent"
+"""Names of extra inputs, with spaces, which no user's name has."""
 
 
 @dataclass(frozen=True)
@@ -287,9 +287,7 @@ def empty_like_shapes(
     return result
 
 
-def _phantom(
-    name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> NDArray[Any]:
+def _phantom(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """An array of this shape that takes no memory; nobody may look at its elements."""
     if any(length < 0 for length in shape):
         raise ArgumentError(f"the shape {shape} of {name} has a negative length")

@@ -66,9 +66,7 @@ def _log_sum_exp(node: Reduce) -> Node:
     top = graph.reduce_("max", node.indices, node.body)
     finite = graph.call("isfinite", top, type=graph.BOOL)
     shift = graph.call("where", finite, top, 0.0)
-    total = graph.reduce_(
-        "sum", node.indices, graph.call("exp", node.body - shift)
-    )
+    total = graph.reduce_("sum", node.indices, graph.call("exp", node.body - shift))
     return shift + graph.call("log", total)
 
 

@@ -256,7 +256,9 @@ def _led_elements(
     roots = [e for s in statements for e in s.expressions]
     for node in graph.walk(roots):
         if isinstance(node, Load) and isinstance(node.array, Input) and node.indices:
-            first = next((n for n in graph.walk(node.indices[0]) if isinstance(n, Index)), None)
+            first = next(
+                (n for n in graph.walk(node.indices[0]) if isinstance(n, Index)), None
+            )
             if first is None or (node.array, first) in seen:
                 continue
             seen.add((node.array, first))

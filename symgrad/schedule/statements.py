@@ -142,9 +142,7 @@ def _mark_places(
             users.setdefault(child, set()).update(owners)
 
 
-def _needs_place(
-    node: Node, owners: set[Statement], costs: dict[Node, float]
-) -> bool:
+def _needs_place(node: Node, owners: set[Statement], costs: dict[Node, float]) -> bool:
     if isinstance(node, (Reduce, Array, Scatter)):
         return True
     if not isinstance(node, (Call, Load)) or node.type != graph.FLOAT:

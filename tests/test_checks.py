@@ -1,0 +1,236 @@
+"""f.check and f.check_grad: right losses pass, and planted faults are found."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import symgrad as sg
+from symgrad import errors, graph
+from symgrad.runtime import checks
+
+RANDOM = np.random.default_rng(4)
+
+
+def normal(*shape):
+    return RANDOM.standard_normal(shape)
+
+
+TEXT = "mean((tanh(X @ w + b) - y)**2)"
+VALUES = {"w": normal(4), "b": 0.3, "X": normal(60, 4), "y": normal(60)}
+
+LOSSES = {
+    "regression": (TEXT, ["w", "b"], VALUES),
+    "kinks": (
+        "sum(where(x > a, abs(x - a), (x - a)**2)) + max(a*x)",
+        ["a"],
+        {"a": 0.1, "x": normal(200)},
+    ),
+    "many components": ("sum(tanh(X @ M)**2)", ["M"],
+                        {"M": normal(4, 20), "X": normal(30, 4)}),
+    "gathers": ("sum((U[i] - r)**2)", ["U"],
+                {"U": normal(5), "i": RANDOM.integers(-5, 5, 30), "r": normal(30)}),
+    "no data": ("sum(100*(x[1:] - x[:-1]**2)**2 + (1 - x[:-1])**2)", ["x"],
+                {"x": normal(30)}),
+    "scales": ("sum((a*1e6*x - b*1e-6*y)**2)", ["a", "b"],
+               {"a": 1e-6, "b": 1e6, "x": normal(9), "y": normal(9)}),
+    "columns and rows": ("sum((A @ v - v)**2)", ["v"],
+                         {"v": normal(8), "A": normal(8, 8)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "wrt", "values"), LOSSES.values(), ids=LOSSES)
+def test_right_gradients_pass(text, wrt, values):
+    f = sg.compile(text, wrt=wrt)
+    found = f.check_grad(values)
+    assert list(found) == wrt
+    assert max(found.values()) < 1e-7
+    digits = f.check(values)
+    assert list(digits) == ["loss", *wrt]
+    assert min(digits.values()) > 13
+
+
+def test_float32_has_float32_digits():
+    f = sg.compile(TEXT, wrt=["w", "b"], dtype="float32")
+    digits = f.check(VALUES)
+    assert all(5 < d <= 7.3 for d in digits.values())
+    assert max(f.check_grad(VALUES).values()) < 1e-4
+
+
+def test_a_zero_gradient_passes():
+    f = sg.compile("sum(((a*x - mean(a*x))/std(a*x))**4)", wrt=["a"])
+    assert f.check_grad({"a": 0.8, "x": normal(50)})["a"] < 1e-6
+    f = sg.compile("sum(x) + 0*b", wrt=["b"])
+    assert f.check_grad({"b": 1.0, "x": normal(5)}) == {"b": 0.0}
+    assert f.check({"b": 1.0, "x": normal(5)})["b"] > 15
+
+
+class Planted(sg.Loss):
+    """A loss that has something wrong."""
+
+    def __init__(self, wrong):
+        self.wrong = wrong
+        super().__init__(sg.compile(TEXT, wrt=["w", "b"])._source)
+
+    def value_and_grad(self, /, **values):
+        value, gradient = super().value_and_grad(**values)
+        return self.wrong(value, {n: np.array(g) for n, g in gradient.items()})
+
+
+def scaled(name, factor):
+    def wrong(value, gradient):
+        gradient[name] *= factor
+        return value, gradient
+
+    return wrong
+
+
+@pytest.mark.parametrize("name", ["w", "b"])
+@pytest.mark.parametrize("fault", [2.0, -1.0, 1 + 1e-6, 0.0])
+def test_a_planted_wrong_gradient_is_found(name, fault):
+    found = Planted(scaled(name, fault)).check_grad(VALUES)
+    assert found.pop(name) > 0.9 * min(1e-6, abs(fault - 1))
+    assert max(found.values()) < 1e-8
+    digits = Planted(scaled(name, fault)).check(VALUES)
+    assert digits.pop(name) < 6.5
+    assert min(digits.values()) > 13
+
+
+def test_one_wrong_component_is_found():
+    def wrong(value, gradient):
+        gradient["w"][2] += 1e-3 * np.abs(gradient["w"]).max()
+        return value, gradient
+
+    assert 1e-4 < Planted(wrong).check_grad(VALUES)["w"] < 1e-2
+    assert 2.5 < Planted(wrong).check(VALUES)["w"] < 3.5
+
+
+def test_a_wrong_component_among_many_is_found():
+    class Wrong(sg.Loss):
+        def value_and_grad(self, /, **values):
+            value, gradient = super().value_and_grad(**values)
+            gradient = {"M": np.array(gradient["M"])}
+            gradient["M"][3, 11] += np.abs(gradient["M"]).max()
+            return value, gradient
+
+    text, wrt, values = LOSSES["many components"]
+    f = Wrong(sg.compile(text, wrt=wrt)._source)
+    assert f.check_grad(values)["M"] > 1e-2
+
+
+def test_a_wrong_loss_is_found():
+    wrong = Planted(lambda value, gradient: (value * (1 + 1e-8), gradient))
+    assert 7.5 < wrong.check(VALUES)["loss"] < 8.5
+
+
+def test_a_wrong_rule_of_differentiation_is_found(monkeypatch):
+    """The oracle does not use the table's derivatives."""
+    from symgrad.ops import OPS
+
+    row = OPS["tanh"]
+    bad = dataclasses.replace(row, partials=lambda out, x: (out * out - 1.0,))
+    monkeypatch.setitem(OPS, "tanh", bad)
+    f = sg.compile(TEXT, wrt=["w", "b"])
+    assert f.check_grad(VALUES)["w"] > 0.5
+
+
+def test_infinite_gradients_agree_or_not():
+    value = checks._largest_difference
+    flat = np.array([1.0])
+
+    def infinite(x):
+        return float("nan") if x[0] != 1 else 1.0
+
+    random = np.random.default_rng(0)
+    assert value(infinite, flat, np.array([0.5]), random) == np.inf
+    assert value(infinite, flat, np.array([np.nan]), random) == 0.0
+
+
+# --- the parts ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "at", "slope"),
+    [
+        (np.exp, 1.0, np.e),
+        (np.sin, 1e3, np.cos(1e3)),
+        (lambda x: np.abs(x - 1e-4), 0.0, -1.0),  # a kink near by
+        (lambda x: 1e8 + x, 2.0, 1.0),
+        (np.sqrt, 1e-4, 50.0),
+    ],
+)
+def test_derivatives_by_differences(function, at, slope):
+    def value(x):
+        return float(function(x)[0])
+
+    with np.errstate(invalid="ignore"):
+        found = checks._derivative(value, np.array([at]), np.array([1.0]))
+    assert found == pytest.approx(slope, rel=1e-5)
+
+
+def test_the_first_rows():
+    f = sg.compile(TEXT, wrt=["w", "b"])
+    arrays = f._specialiser.arrays(VALUES)
+    few = checks.first_rows(f, arrays, 7)
+    assert few["X"].shape == (7, 4)
+    assert few["y"].shape == (7,)
+    assert few["w"].shape == (4,)
+    np.testing.assert_array_equal(few["X"], VALUES["X"][:7])
+    assert checks.first_rows(f, arrays, 1000)["X"].shape == (60, 4)
+
+
+def test_rows_that_are_columns_elsewhere_are_cut_there_too():
+    f = sg.compile("sum(a*(M @ M))", wrt=["a"])
+    arrays = f._specialiser.arrays({"a": 1.0, "M": normal(90, 90)})
+    assert checks.first_rows(f, arrays, 5)["M"].shape == (5, 5)
+
+
+def test_rows_of_parameters_are_not_cut():
+    f = sg.compile("sum((c - y)**2)", wrt=["c"])
+    values = {"c": normal(80), "y": normal(80)}
+    arrays = f._specialiser.arrays(values)
+    assert checks.first_rows(f, arrays, 5)["y"].shape == (80,)
+    assert f.check(values)["c"] > 15
+    values = {"c": normal(8), "y": normal(8)}  # a static length
+    assert f.check(values, rows=3)["c"] > 15
+
+
+@pytest.mark.parametrize(
+    ("ours", "exact", "digits"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], np.inf),
+        ([1.0, 2.002], [1.0, 2.0], 3.0),
+        ([1e-9, 1.0], [0.0, 1.0], 9.0),  # relative to the largest
+        ([5.0], [1.0], 0.0),
+        ([1.0], [0.0], 0.0),
+        ([np.nan], [1.0], 0.0),
+        ([np.nan], [np.nan], np.inf),
+        ([np.inf, 1.0], [np.inf, 1.0], np.inf),
+        ([np.inf], [-np.inf], 0.0),
+        ([], [], np.inf),
+    ],
+)
+def test_digits(ours, exact, digits):
+    import mpmath
+
+    numbers = np.array([mpmath.mpf(v) for v in exact], object)
+    found = checks._digits(np.array(ours), numbers)
+    assert found == pytest.approx(digits, abs=0.01)
+
+
+def test_wrong_values_are_told():
+    f = sg.compile(TEXT, wrt=["w", "b"])
+    with pytest.raises(errors.ArgumentError, match="no value for parameter w"):
+        f.check_grad({"b": 1.0})
+    with pytest.raises(errors.ShapeError):
+        f.check({**VALUES, "w": normal(3)})
+
+
+def test_the_reference_is_the_formula_as_written():
+    """Not what simplification made of it."""
+    f = sg.compile("sum(1*x*a + 0)", wrt=["a"])
+    f.check({"a": 1.0, "x": normal(4)})
+    written = graph.to_text(f._latest().built.value.body)
+    assert "+ 0" in written
