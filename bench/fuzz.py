@@ -3,7 +3,8 @@
     python bench/fuzz.py --count 5000 --seed 1000 --minimise
 
 Prints each loss that fails, with what it takes to reproduce it, and the tally. A seed
-always gives the same loss: ``random_losses.random_loss(seed)`` in ``tests/``.
+always gives the same loss: ``random_losses.random_loss(seed)`` in ``tests/``. To find
+out whether memory is used before it is written, set ``MALLOC_PERTURB_=1`` (glibc).
 """
 
 import argparse
@@ -14,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from random_checks import minimise, verdict  # noqa: E402
-from random_losses import RandomLoss, random_loss  # noqa: E402
+from random_checks import minimise, verdict
+from random_losses import RandomLoss, random_loss
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
     tally: collections.Counter[str] = collections.Counter()
     start = time.perf_counter()
     for seed in range(options.seed, options.seed + options.count):
-        loss = random_loss(seed, options.budget)
+        loss = random_loss(seed, options.budget, options.rows)
         found = verdict(loss)
         tally[found.kind] += 1
         if found.failed:
@@ -56,6 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=1000, help="number of losses")
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--budget", type=int, default=14, help="operations, roughly")
+    parser.add_argument("--rows", type=int, default=0, help="of long axes; 0: any")
     parser.add_argument("--minimise", action="store_true", help="cut failures down")
     parser.add_argument("--progress", type=int, default=0, help="report every so many")
     return parser.parse_args()

@@ -16,7 +16,7 @@ LOSS = "sum(100*(x[1:] - x[:-1]**2)**2 + (1 - x[:-1])**2)"
 def main() -> None:
     """Descend from -1 everywhere to the minimum at 1 everywhere."""
     objective = sg.compile(LOSS, wrt=["x"]).bind()
-    start = np.full(50, -1.0)
+    start = objective.pack({"x": np.full(50, -1.0)})
     quasi = scipy.optimize.minimize(
         objective.value_and_grad, start, jac=True, method="BFGS"
     )

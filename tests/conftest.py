@@ -1,13 +1,18 @@
-"""Tests keep compiled kernels in a directory of their own."""
-
-from __future__ import annotations
+"""What all tests have in common."""
 
 import pytest
 
+from symgrad.runtime import kernel
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SYMGRAD_CACHE", str(tmp_path_factory.mktemp("kernels")))
-        patch.delenv("SYMGRAD_CACHE_SIZE", raising=False)
-        yield
+
+@pytest.fixture(autouse=True)
+def _poisoned_memory(monkeypatch):
+    """Kernels get memory full of NaN: none may use what it has not written."""
+    plain = kernel._aligned
+
+    def poisoned(size):
+        memory = plain(size)
+        memory.fill(0xFF)
+        return memory
+
+    monkeypatch.setattr(kernel, "_aligned", poisoned)

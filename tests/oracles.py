@@ -1,8 +1,8 @@
 """Second opinions: the language's functions in NumPy and in PyTorch, and comparisons.
 
-A reference is written once, for a namespace ``m`` that is ``NUMPY`` or ``torch_math()``:
-``lambda m, w, X: m.sum(m.tanh(X @ w))``. What the two libraries call alike is theirs;
-what they call differently has the language's name and meaning here.
+A reference is written once, for a namespace ``m`` that is ``NUMPY`` or the one of
+``torch_math()``: ``lambda m, w, X: m.sum(m.tanh(X @ w))``. What the two libraries call
+alike is theirs; what they call differently has the language's name and meaning here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,27 +19,30 @@ Arrays = Mapping[str, Any]
 # --------------------------------------------------------------------------------------
 
 
+SPECIAL = {
+    "digamma": "digamma",
+    "erf": "erf",
+    "erfc": "erfc",
+    "lgamma": "gammaln",
+    "log_softmax": "log_softmax",
+    "polygamma": "polygamma",
+    "sigmoid": "expit",
+    "softmax": "softmax",
+}
+"""Functions that are SciPy's, and what it calls them."""
+
+
 class NumpyMath:
     """The language in NumPy. Reductions are over all axes unless ``axis`` is given."""
 
     torch = None
-    special = {
-        "digamma": "digamma",
-        "erf": "erf",
-        "erfc": "erfc",
-        "lgamma": "gammaln",
-        "log_softmax": "log_softmax",
-        "polygamma": "polygamma",
-        "sigmoid": "expit",
-        "softmax": "softmax",
-    }
 
     def __getattr__(self, name: str) -> Any:
-        if name not in self.special:
+        if name not in SPECIAL:
             return getattr(np, name)
         import scipy.special
 
-        return getattr(scipy.special, self.special[name])
+        return getattr(scipy.special, SPECIAL[name])
 
     def number(self, x: Any) -> Any:
         return np.asarray(x, np.float64)
@@ -327,7 +330,11 @@ def assert_gradients(
         scale = np.abs(want).max(initial=0.0)
         allowed = tolerance * scale + tolerance * 1e-3 * overall + 1e-300
         error = np.abs(got - want).max(initial=0.0)
-        assert error <= allowed, f"d/d{name}: off by {error:.2e} of {scale:.2e}{message}"
+        assert error <= allowed, (
+            f"d/d{name}: off by {error:.2e} of {scale:.2e}{message}"
+        )
 
 
-needs_torch = pytest.mark.skipif(torch_math() is None, reason="PyTorch is not installed")
+needs_torch = pytest.mark.skipif(
+    torch_math() is None, reason="PyTorch is not installed"
+)

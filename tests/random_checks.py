@@ -1,7 +1,7 @@
-"""Is a random loss compiled to the right number and gradient? If not, why not, briefly.
+"""Is a random loss compiled to the right number and gradient? If not, why not?
 
-``verdict`` compares with PyTorch; ``minimise`` cuts a failing loss down to what it takes
-to fail.
+``verdict`` compares with PyTorch; ``minimise`` cuts a failing loss down to what it
+takes to fail.
 """
 
 import warnings

@@ -3,13 +3,14 @@
 A loss is grown from the root: to make an expression of a shape, a production is drawn
 with the probabilities of ``PRODUCTIONS``, which then asks for its arguments. NumPy
 evaluates every tree as it is made, so that functions get arguments inside their domain
-(``log`` of what is positive here, or of a square plus a constant) and nothing overflows.
+(``log`` of what is positive here, or of a square plus a constant) and nothing
+overflows.
 
 *Which losses tell something.* A gradient is compared to a relative 1e-10, which is only
-meaningful where it is well conditioned: not next to a kink (``abs`` of a rounding error)
-and not where everything cancels. ``Noise`` disturbs every intermediate of the oracle's
-evaluation by a few units in its last place; where the gradient answers by more than
-``RESPONSE`` of the largest one, the loss is rejected.
+meaningful where it is well conditioned: not next to a kink (``abs`` of a rounding
+error) and not where everything cancels. ``noisy`` disturbs every intermediate of the
+oracle's evaluation by a few units in its last place; where the gradient answers by more
+than ``RESPONSE`` of the largest one, the loss is rejected.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import random_shapes as shapes
 from oracles import torch_gradient
-from random_trees import ROUND, Maker, Shape, Tree, Unsuitable, tree
+from random_trees import ROUND, Maker, Shape, Tree, Unsuitable, inside, tree
 
 RESPONSE = 2e-12
 """The largest answer of the gradient to noise, relative, of a loss that is compared."""
@@ -63,24 +64,11 @@ def unary(maker: Maker, shape: Shape) -> Tree:
     return tree(f"{written}({{}})", lambda m, x: getattr(m, name)(x), u)
 
 
-def inside(maker: Maker, u: Tree, low: float, high: float) -> Tree:
-    """``u``, or a function of it with values between ``low`` and ``high``."""
-    if u.value.size and low <= u.value.min() and u.value.max() <= high:
-        return u
-    if low < 0:
-        c = round(min(-low, high, 3.0) * 0.95, 3)
-        if maker.chance(0.5):
-            return tree(f"({c}*tanh({{}}))", lambda m, x: c * m.tanh(x), u)
-        return tree(f"({c}*sin({{}}))", lambda m, x: c * m.sin(x), u)
-    c = round(low + 0.3, 3)
-    if u.value.size and np.abs(u.value).max() < 50 and maker.chance(0.5):
-        return tree(f"({{}}**2 + {c})", lambda m, x: x**2 + c, u)
-    return tree(f"(abs({{}}) + {c})", lambda m, x: m.abs(x) + c, u)
-
-
 def power(maker: Maker, shape: Shape) -> Tree:
     u = make(maker, shape)
-    exponent = maker.pick(["2", "2", "3", "-1", "-2", "0.5", "1.5", "4", "-0.5", "tree"])
+    exponent = maker.pick(
+        ["2", "2", "3", "-1", "-2", "0.5", "1.5", "4", "-0.5", "tree"]
+    )
     if exponent == "tree":
         u = inside(maker, u, 0.1, 20)
         v = inside(maker, make(maker, maker_part(maker, shape)), -3, 3)
@@ -144,9 +132,7 @@ def _alike(m: Any, *args: Any) -> Any:
 def clipped(maker: Maker, shape: Shape) -> Tree:
     u, low = make(maker, shape), maker.pick([-0.6, -1.1, 0.0])
     high = maker.pick([0.4, 0.9, 2.3])
-    return tree(
-        f"clip({{}}, {low}, {high})", lambda m, x: m.clip(x, low, high), u
-    )
+    return tree(f"clip({{}}, {low}, {high})", lambda m, x: m.clip(x, low, high), u)
 
 
 # --------------------------------------------------------------------------------------
@@ -272,10 +258,6 @@ def make(maker: Maker, shape: Shape) -> Tree:
     return maker.leaf(shape)
 
 
-shapes.make = make
-shapes.inside = inside
-
-
 def maker_part(maker: Maker, shape: Shape) -> Shape:
     """A shape that broadcasts to ``shape``."""
     if maker.chance(0.5):
@@ -336,11 +318,11 @@ def loss_of(root: Tree, seed: int) -> RandomLoss:
     return RandomLoss(seed, root, "\n".join([*lines, root.text]), values, wrt)
 
 
-def random_loss(seed: int, budget: int = 14) -> RandomLoss:
-    """The loss number ``seed``: always the same one."""
+def random_loss(seed: int, budget: int = 14, rows: int = 0) -> RandomLoss:
+    """The loss number ``seed``: always the same one. ``rows``: 0 for any number."""
     for attempt in range(100):
         try:
-            root = _root(Maker(seed * 100 + attempt, budget))
+            root = _root(Maker(seed * 100 + attempt, make, budget, rows))
         except Unsuitable:
             continue
         loss = loss_of(root, seed)

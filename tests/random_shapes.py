@@ -1,7 +1,7 @@
-"""Productions of the random losses that change shapes: reductions, products, subscripts.
+"""Productions of the random losses that change shapes: sums, products, subscripts.
 
 Each takes the shape that it must make, invents the shapes of its arguments, and asks
-``make`` for them; ``random_losses`` sets ``make`` and ``inside``.
+``maker.make`` for them.
 """
 
 from collections.abc import Callable
@@ -9,10 +9,7 @@ from typing import Any
 
 import numpy as np
 from oracles import pick
-from random_trees import Maker, Shape, Tree, Unsuitable, tree
-
-make: Callable[[Maker, Shape], Tree]
-inside: Callable[..., Tree]
+from random_trees import Maker, Shape, Tree, Unsuitable, inside, tree
 
 RANK = 4
 """Tensors have at most so many axes."""
@@ -29,7 +26,7 @@ def reduced(maker: Maker, shape: Shape) -> Tree:
     name = maker.pick(REDUCTIONS)
     most = 5 if name == "prod" else 10**9
     inner, axes, keepdims = _opened(maker, shape, most)
-    u = make(maker, inner)
+    u = maker.make(inner)
     if name in ("logsumexp", "prod"):
         u = inside(maker, u, -5, 5)
     options: dict[str, Any] = {"axis": axes, "keepdims": keepdims}
@@ -40,7 +37,9 @@ def reduced(maker: Maker, shape: Shape) -> Tree:
             raise Unsuitable("variance of one number")
         options["ddof"] = maker.pick([0, 0, 1])
         words += ["ddof=1"] if options["ddof"] else []
-    written = name if name in ("norm", "std", "sum") else maker.pick([name, _other(name)])
+    written = (
+        name if name in ("norm", "std", "sum") else maker.pick([name, _other(name)])
+    )
     text = f"{written}({', '.join(['{}', *words])})"
     found = tree(text, lambda m, x: getattr(m, name)(x, **options), u)
     if name in ("std", "norm") and np.abs(found.value).min(initial=1.0) < 1e-2:
@@ -90,7 +89,7 @@ def softmaxed(maker: Maker, shape: Shape) -> Tree:
     if not shape:
         raise Unsuitable("softmax of a scalar")
     name = maker.pick(["softmax", "log_softmax"])
-    u = inside(maker, make(maker, shape), -6, 6)
+    u = inside(maker, maker.make(shape), -6, 6)
     axis = maker.dice.randint(-len(shape), len(shape) - 1)
     last = axis in (-1, len(shape) - 1) and maker.chance(0.5)
     text = f"{name}({{}})" if last else f"{name}({{}}, axis={axis})"
@@ -106,7 +105,7 @@ def product(maker: Maker, shape: Shape) -> Tree:
     """``@``, also of vectors and batches, ``dot`` and ``outer``."""
     k = maker.extent()
     if len(shape) == 2 and maker.chance(0.2):
-        u, v = make(maker, shape[:1]), make(maker, shape[1:])
+        u, v = maker.make(shape[:1]), maker.make(shape[1:])
         return tree("outer({}, {})", lambda m, a, b: m.outer(a, b), u, v)
     if len(shape) <= 1 and maker.chance(0.5):
         left, right = ((*shape, k), (k,))
@@ -120,7 +119,7 @@ def product(maker: Maker, shape: Shape) -> Tree:
             left = left[-2:]
     else:
         left, right = ((*shape, k), (k,))
-    u, v = make(maker, left), make(maker, right)
+    u, v = maker.make(left), maker.make(right)
     flat = len(left) <= 2 and len(right) <= 2
     text = "dot({}, {})" if flat and maker.chance(0.3) else "({} @ {})"
     return tree(text, lambda m, a, b: a @ b, u, v)
@@ -144,7 +143,7 @@ def einsum(maker: Maker, shape: Shape) -> Tree:
     terms = inputs.replace("...", "").split(",")
     for letter in "".join(terms):
         lengths.setdefault(letter, maker.extent())
-    args = [make(maker, tuple(lengths[c] for c in term)) for term in terms]
+    args = [maker.make(tuple(lengths[c] for c in term)) for term in terms]
     text = f'einsum("{rule}", {", ".join(["{}"] * len(args))})'
     return tree(text, lambda m, *args: m.einsum(rule, *args), *args)
 
@@ -157,7 +156,7 @@ def einsum(maker: Maker, shape: Shape) -> Tree:
 def transposed(maker: Maker, shape: Shape) -> Tree:
     if not shape:
         raise Unsuitable("transpose of a scalar")
-    u = make(maker, shape[::-1])
+    u = maker.make(shape[::-1])
     text = maker.pick(["{}.T", "{}'", "transpose({})"])
     return tree(text, lambda m, x: m.swap(x), u)
 
@@ -168,7 +167,7 @@ def sliced(maker: Maker, shape: Shape) -> Tree:
         raise Unsuitable("slice of a scalar")
     axis = maker.dice.randrange(len(shape))
     extent, written, chosen = _slice(maker, shape[axis])
-    base = make(maker, (*shape[:axis], extent, *shape[axis + 1 :]))
+    base = maker.make((*shape[:axis], extent, *shape[axis + 1 :]))
     items = (slice(None),) * axis + (chosen,)
     before = ":, " * axis
     if axis == len(shape) - 1 and maker.chance(0.3):
@@ -202,7 +201,7 @@ def picked(maker: Maker, shape: Shape) -> Tree:
         raise Unsuitable("too many axes")
     axis, extent = maker.dice.randint(0, len(shape)), maker.extent()
     at = maker.dice.randrange(-extent, extent)
-    base = make(maker, (*shape[:axis], extent, *shape[axis:]))
+    base = maker.make((*shape[:axis], extent, *shape[axis:]))
     items = (slice(None),) * axis + (at,)
     return tree(f"{{}}[{':, ' * axis}{at}]", lambda m, x: pick(m, x, items), base)
 
@@ -217,7 +216,7 @@ def gathered(maker: Maker, shape: Shape) -> Tree:
     if axis == 0 and maker.chance(0.25):
         return _gathered_twice(maker, inner, rest)
     extent = maker.extent()
-    base = make(maker, (*shape[:axis], extent, *rest))
+    base = maker.make((*shape[:axis], extent, *rest))
     index = _index(maker, inner, extent)
 
     def function(m: Any, x: Any, i: Any) -> Any:
@@ -239,7 +238,7 @@ def _gathered_twice(maker: Maker, inner: Shape, rest: Shape) -> Tree:
     if len(rest) + 2 > RANK:
         raise Unsuitable("too many axes")
     lengths = maker.extent(), maker.extent()
-    base = make(maker, (*lengths, *rest))
+    base = maker.make((*lengths, *rest))
     i = _index(maker, inner, lengths[0])
     j = _index(maker, inner[1:] if maker.chance(0.3) else inner, lengths[1])
     return tree("{}[{}, {}]", lambda m, x, i, j: x[i, j], base, i, j)
@@ -250,7 +249,7 @@ def stretched(maker: Maker, shape: Shape) -> Tree:
     if len(shape) < 2:
         raise Unsuitable("needs two axes")
     cut = maker.dice.randint(1, len(shape) - 1)
-    u, v = make(maker, shape[:cut]), make(maker, shape[cut:])
+    u, v = maker.make(shape[:cut]), maker.make(shape[cut:])
     after = (slice(None),) * cut + (None,) * (len(shape) - cut)
     before = (None,) * cut + (slice(None),) * (len(shape) - cut)
     sign = maker.pick("+-*")
@@ -272,30 +271,30 @@ def stretched(maker: Maker, shape: Shape) -> Tree:
 def diagonal(maker: Maker, shape: Shape) -> Tree:
     """``trace``, ``diag``, ``tril``, ``triu`` and ``eye``."""
     if len(shape) == 0:
-        u = make(maker, (maker.extent(), maker.extent()))
+        u = maker.make((maker.extent(), maker.extent()))
         return tree("trace({})", lambda m, x: m.trace(x), u)
     if len(shape) == 1:
         more = (shape[0], shape[0] + maker.dice.randint(0, 2))
-        u = make(maker, more if maker.chance(0.5) else more[::-1])
+        u = maker.make(more if maker.chance(0.5) else more[::-1])
         return tree("diag({})", lambda m, x: m.diag(x), u)
     if len(shape) > 2:
         raise Unsuitable("matrices only")
     if shape[0] == shape[1] and maker.chance(0.5):
         n = shape[0]
         if maker.chance(0.5):
-            u = make(maker, shape[:1])
+            u = maker.make(shape[:1])
             return tree("diag({})", lambda m, x: m.diag(x), u)
-        u = make(maker, shape)
+        u = maker.make(shape)
         return tree(f"(eye({n}) - {{}})", lambda m, x: m.eye(n) - x, u)
     name, k = maker.pick(["tril", "triu"]), maker.pick([0, 0, 1, -1])
-    u = make(maker, shape)
+    u = maker.make(shape)
     text = f"{name}({{}}, {k})" if k else f"{name}({{}})"
     return tree(text, lambda m, x: getattr(m, name)(x, k), u)
 
 
 def measured(maker: Maker, shape: Shape) -> Tree:
     """Lengths and positions as numbers."""
-    u = make(maker, shape)
+    u = maker.make(shape)
     if not shape:
         return tree("({} + 0.25)", lambda m, x: x + 0.25, u)
     axis = maker.dice.randrange(len(shape))

@@ -20,7 +20,7 @@ ROUND = 2.0**-50
 LARGEST = 1e4
 """Values beyond this are not built upon: products of them tell nothing."""
 
-ELEMENTS = 6000
+ELEMENTS = 20_000
 """Intermediate tensors have at most so many elements."""
 
 
@@ -105,10 +105,16 @@ def tree(template: str, function: Callable[..., Any], *args: Tree) -> Tree:
 
 @dataclass
 class Maker:
-    """Dice, names and leaves of one random loss."""
+    """Dice, names and leaves of one random loss.
+
+    grow: makes an expression of a shape. budget: operations, roughly. rows: the length
+    of the longest axes; 0: any.
+    """
 
     seed: int
+    grow: Callable[["Maker", Shape], Tree]
     budget: int = 14
+    rows: int = 0
     dice: random.Random = field(init=False)
     numbers: np.random.Generator = field(init=False)
     inputs: dict[str, Tree] = field(default_factory=dict)
@@ -117,7 +123,8 @@ class Maker:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.numbers = np.random.default_rng(self.seed)
-        self.rows = self.dice.choice([2, 5, 7, 8, 9, 11, 17, 40, 70])
+        rows = self.dice.choice([2, 5, 7, 8, 9, 11, 17, 40, 70])
+        self.rows = self.rows or rows
         self.small = [self.dice.choice([2, 3, 4, 5]) for _ in range(2)]
         if self.chance(0.08):  # an axis that is too long to be specialised
             self.small[1] = self.dice.choice([65, 66, 80])
@@ -136,7 +143,11 @@ class Maker:
                    if k <= most]  # fmt: skip
         return self.pick(lengths or [2])
 
-    # -- leaves --
+    # -- expressions --
+
+    def make(self, shape: Shape) -> Tree:
+        """A random expression of ``shape``."""
+        return self.grow(self, shape)
 
     def leaf(self, shape: Shape) -> Tree:
         """An array that there is, a name, a new array or a number."""
@@ -163,7 +174,7 @@ class Maker:
         """Floating-point data in some dtype and memory order."""
         name = f"{self.pick('XYZxyz')}{len(self.inputs)}"
         value = np.asarray(self.numbers.normal(size=shape))
-        layout = self.pick(["C", "C", "C", "F", "strided", "reversed", "float32", "big"])
+        layout = self.pick("C C C F strided reversed float32 big".split())
         if layout == "F" and shape:
             value = np.asfortranarray(value)
         elif layout == "strided" and shape:
@@ -203,6 +214,21 @@ class Maker:
         found = Tree(name, same, (body,), body.value, name, named=True)
         self.named[name] = found
         return found
+
+
+def inside(maker: Maker, u: Tree, low: float, high: float) -> Tree:
+    """``u``, or a function of it with values between ``low`` and ``high``."""
+    if u.value.size and low <= u.value.min() and u.value.max() <= high:
+        return u
+    if low < 0:
+        c = round(min(-low, high, 3.0) * 0.95, 3)
+        if maker.chance(0.5):
+            return tree(f"({c}*tanh({{}}))", lambda m, x: c * m.tanh(x), u)
+        return tree(f"({c}*sin({{}}))", lambda m, x: c * m.sin(x), u)
+    c = round(low + 0.3, 3)
+    if u.value.size and np.abs(u.value).max() < 50 and maker.chance(0.5):
+        return tree(f"({{}}**2 + {c})", lambda m, x: x**2 + c, u)
+    return tree(f"(abs({{}}) + {c})", lambda m, x: m.abs(x) + c, u)
 
 
 def same(m: Any, x: Any) -> Any:

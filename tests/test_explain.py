@@ -256,6 +256,20 @@ def test_scalar_losses_have_no_passes():
     assert "once per call\n" in f.explain()
 
 
+def test_sums_that_wait_for_a_tile():
+    f = sg.compile("mean(sum(tanh(X @ W)**2, axis=1))", wrt=["W"])
+    f.specialize(W=(100, 30), X=(1000, 100))
+    (found,) = describe(f).passes
+    assert dict(found.reads) == {"X": 800}
+    assert found.costs.work.calls == {"tanh": 30}
+    assert found.costs.work.flops > 2 * 2 * 3000  # X@W, and X.T@ its derivative
+    (total,) = [kept for kept in found.accumulates if kept.bytes == 8 * 3000]
+    assert "tile" in total.why
+    shown = f.explain()
+    assert "after each tile of rows" in shown
+    assert "rows of the tile" in shown
+
+
 def test_large_formulas_stay_readable():
     text = " + ".join(f"(a*x - {k})**2" for k in range(1500))
     f = compiled(f"sum({text})", {"a": 1.0}, {"x": normal(3)})

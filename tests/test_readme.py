@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import runpy
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,12 +33,3 @@ def test_the_two_commands():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name
-)
-def test_examples_run(path, capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(path), run_name="__main__")
-    assert capsys.readouterr().out

@@ -180,6 +180,16 @@ def test_atan2_at_zeros_and_infinities(level, dtype):
     np.testing.assert_array_equal(np.signbit(got[same]), np.signbit(want[same]))
 
 
+def test_atan2_of_the_smallest_numbers():
+    v, u = np.meshgrid(np.arange(1, 9), np.arange(1, 9))
+    for dtype in DTYPES:
+        unit = np.finfo(dtype).smallest_subnormal
+        y, x = (n.ravel().astype(dtype) * unit for n in (v, u))
+        got = elementwise.function("atan2", dtype, inputs=2)(y, x)
+        error, place = math_reference.worst("atan2", dtype, got, [y, x])
+        assert error <= bound("atan2"), place
+
+
 def test_limits_of_overflow_and_underflow():
     at = {
         "exp": [

@@ -150,15 +150,19 @@ class Addresses(Scopes):
         numbers = (self.emitter.lane_numbers(self.lanes), 0)
         return self.keep(key, *self._times(numbers, stride))
 
-    def fetch(self, address: Address, type: str) -> Value:
-        """Load what an address points to, in its scope."""
+    def fetch(self, address: Address, type: str, mask: Value | None = None) -> Value:
+        """Load what an address points to, in its scope.
+
+        mask: the lanes to load, if fewer than all rows of the block.
+        """
         emitter = self.at(address.level)
         if address.lanes == 1:
             return emitter.load(address.pointer, type)
-        assert self.mask is not None
+        mask = mask or self.mask
+        assert mask is not None
         if address.consecutive:
-            return emitter.load(address.pointer, type, address.lanes, self.mask)
-        return emitter.gather(address.pointer, type, self.mask)
+            return emitter.load(address.pointer, type, address.lanes, mask)
+        return emitter.gather(address.pointer, type, mask)
 
     # -- places of the plan ----------------------------------------------------------
 

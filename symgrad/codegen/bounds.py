@@ -24,6 +24,17 @@ def provably_inside(node: Node, extent: Node) -> bool:
     return room is graph.const(0) or _affine_room(extent, end) >= 0
 
 
+def is_guarded(node: Node) -> bool:
+    """Whether an index that is not provably inside is so all the same where it counts.
+
+    A bound variable plus a constant leaves its axis only where sums were turned into
+    array elements (``gather_form``), and there a ``where`` selects what is inside.
+    """
+    if isinstance(node, Call) and node.op == "add":
+        return isinstance(node.args[0], Index) and isinstance(node.args[1], Const)
+    return isinstance(node, Index)
+
+
 def _affine_room(extent: Node, end: Node) -> int:
     """extent - end where both are one length plus constants; -1 if unknown."""
     (a, x), (b, y) = _affine(extent), _affine(end)

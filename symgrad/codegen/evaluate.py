@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from symgrad import graph
 from symgrad.codegen import operations
 from symgrad.codegen.addresses import Addresses
-from symgrad.codegen.bounds import provably_inside
+from symgrad.codegen.bounds import is_guarded, provably_inside
 from symgrad.codegen.layout import static_stride
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.scopes import Placed
@@ -163,7 +163,8 @@ class Evaluator(Addresses):
         strides = self.strides(place.shape, place.order)
         kind = self.stored_type(place)
         address = self.address(base, kind, indices, strides)
-        return self._as_value(self.fetch(address, kind), node, address.level)
+        mask = self._guard(node.indices, array.shape)
+        return self._as_value(self.fetch(address, kind, mask), node, address.level)
 
     def _load_input(self, node: Load, array: Input) -> Placed:
         if self._tiled(node, array):
@@ -180,7 +181,7 @@ class Evaluator(Addresses):
                 strides.append(graph.const(static))
         kind = operations.STORED[dtype][0]
         address = self.address(base, kind, indices, strides)
-        loaded = self.fetch(address, kind)
+        loaded = self.fetch(address, kind, self._guard(node.indices, array.shape))
         value = operations.from_memory(self.emitter, loaded, dtype, self.type)
         return value, address.level
 
@@ -249,11 +250,48 @@ class Evaluator(Addresses):
     def checked(self, indices: Sequence[Node], shape: Sequence[Node]) -> list[Node]:
         """The indices, with a run-time check where they are not provably inside."""
         return [
-            i if provably_inside(i, extent) else self._clamped(i, extent)
-            for i, extent in zip(indices, shape, strict=True)
+            self._checked(i, extent) for i, extent in zip(indices, shape, strict=True)
         ]
 
+    def _checked(self, node: Node, extent: Node) -> Node:
+        if provably_inside(node, extent):
+            return node
+        if is_guarded(node):
+            return node if self._row_offset(node) else self._clamped(node, extent)
+        return self._reported(node, extent)
+
+    def _guard(self, indices: Sequence[Node], shape: Sequence[Node]) -> Value | None:
+        """The rows whose shifted index is inside; None if that is certain."""
+        mask = self.mask
+        for i, extent in zip(indices, shape, strict=True):
+            if not self._row_offset(i) or provably_inside(i, extent):
+                continue
+            key = ("guard", i, extent)
+            found = self.find(key)
+            if found is None:
+                (value, _), (length, _) = self.placed(i), self.placed(extent)
+                inside = self.at(self.row_level).icmp("ult", value, length)
+                found = self.keep(key, inside, self.row_level)
+            assert mask is not None
+            mask = self.at(self.row_level).binary("and", mask, found[0])
+        self.home()
+        return mask if mask is not self.mask else None
+
     def _clamped(self, node: Node, extent: Node) -> Node:
+        """The nearest index inside."""
+        safe = graph.call("clamped", node, extent, type=graph.INT)
+        if self.find(safe) is None:
+            (value, level), (length, outer) = self.placed(node), self.placed(extent)
+            level = max(level, outer)
+            emitter = self.at(level)
+            zero, one = emitter.const(0, "i64"), emitter.const(1, "i64")
+            last = emitter.binary("sub", length, one)
+            value = emitter.select(emitter.icmp("slt", value, last), value, last)
+            value = emitter.select(emitter.icmp("sgt", value, zero), value, zero)
+            self.keep(safe, value, level)
+        return safe
+
+    def _reported(self, node: Node, extent: Node) -> Node:
         """An index that reads 0 where it is outside; the status tells that it was."""
         safe = graph.call("in bounds", node, extent, type=graph.INT)
         if self.find(safe) is not None:

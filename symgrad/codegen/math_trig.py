@@ -107,7 +107,7 @@ def _atan_of_ratio(v: Lanes, u: Lanes, mirrored: Lanes | None = None) -> Lanes:
     One division: v/u up to 1/2, (v-u)/(v+u) up to 2, -u/v beyond, so |t| <= 1/2, added
     to a multiple of pi/4.
     """
-    small = v <= u * 0.5
+    small = v + v <= u
     big = v >= u + u
     above = small.choose(v, big.choose(-u, v - u))
     below = small.choose(u, big.choose(v, v + u))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from symgrad import graph
 from symgrad.codegen import numba_operations as operations
-from symgrad.codegen.evaluate import provably_inside
+from symgrad.codegen.bounds import is_guarded, provably_inside
 from symgrad.codegen.layout import Layout
 from symgrad.codegen.numba_names import Names
 from symgrad.codegen.numba_operations import ATOM, SUM
@@ -313,10 +313,23 @@ class Values:
     def checked(self, indices: Sequence[Node], array: Node) -> list[Code]:
         """The indices, after a check where they are not provably inside."""
         shape: tuple[Node, ...] = getattr(array, "shape", ())
+        result: list[Code] = []
         for axis, (node, extent) in enumerate(zip(indices, shape, strict=True)):
+            code = self._evaluated(node)
             if not provably_inside(node, extent):
-                self._check(node, extent, array, axis)
-        return [self._evaluated(node) for node in indices]
+                if is_guarded(node):
+                    code = self._clamped(code, extent)
+                else:
+                    self._check(node, extent, array, axis)
+            result.append(code)
+        return result
+
+    def _clamped(self, code: Code, extent: Node) -> Code:
+        """The nearest index inside: a ``where`` selects among what is read."""
+        length = self._evaluated(extent)
+        high = operations.enclosed((length.text, length.rank), SUM)
+        text = f"min(max({code.text}, 0), {high} - 1)"
+        return Code(text, ATOM, max(code.level, length.level), plain=False)
 
     def _check(self, node: Node, extent: Node, array: Node, axis: int) -> None:
         if self.find(("in bounds", node, extent)) is not None:

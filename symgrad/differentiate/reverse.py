@@ -27,7 +27,15 @@ from collections.abc import Iterable, Sequence
 from math import prod
 
 from symgrad import graph
-from symgrad.differentiate.algebra import ONE, ZERO, add_up, is_call, scale, sum_over
+from symgrad.differentiate.algebra import (
+    ONE,
+    ZERO,
+    add_up,
+    as_mask,
+    is_call,
+    scale,
+    sum_over,
+)
 from symgrad.differentiate.reductions import weight
 from symgrad.graph import (
     FLOAT,
@@ -105,10 +113,16 @@ def free_in_order(nodes: Iterable[Node]) -> tuple[Index, ...]:
 
 Factor = Node | None
 Terms = dict[Factor, list[Node]]
+Summands = dict[tuple[Factor, tuple[Index, ...]], list[Node]]
 
 
 class _Sweep:
-    """One reverse pass. ``terms[v]`` is what has reached v so far, by factor."""
+    """One reverse pass. ``terms[v]`` is what has reached v so far, by factor.
+
+    ``summands[v]`` is what a closed v has still to be given as sums, by their indices:
+    one sum of many terms needs one accumulator, many sums of one term each need many.
+    Terms under a mask are summed at once, as the mask may leave one element only.
+    """
 
     def __init__(self, root: Node, seed: Node, wrt: Sequence[Input]) -> None:
         self.wrt = tuple(wrt)
@@ -118,9 +132,11 @@ class _Sweep:
         self.separate: set[Node] = set()  # factors that are not multiplied in
         self.budget: int | None = None  # of accumulators; None before the first factor
         self.terms: dict[Node, Terms] = {}
+        self.summands: dict[Node, Summands] = {}
         if self.reached.get(root):
             self.terms[root] = {None: [seed]}
         for node in reversed(self.order):
+            self.sum_up(node)
             found = self.terms.get(node)
             if found and not isinstance(node, Input):
                 self.visit(node, self.merge(node, found))
@@ -162,11 +178,24 @@ class _Sweep:
         """Add ``factor * term``, summed over what only ``context`` has."""
         if term is None or not self.reached.get(target):
             return
-        lacking = [i for i in context if i not in target.free]
-        total = sum_over(ordered(lacking), term)
-        if total is not None:
+        over = tuple(ordered(i for i in context if i not in target.free))
+        if over and not target.free and as_mask(term) is None:
+            summands = self.summands.setdefault(target, {})
+            summands.setdefault((factor, over), []).append(term)
+        else:
+            self.add(target, factor, sum_over(over, term))
+
+    def add(self, target: Node, factor: Factor, term: Node | None) -> None:
+        if term is not None:
             groups = self.terms.setdefault(target, {})
-            groups.setdefault(factor, []).append(total)
+            groups.setdefault(factor, []).append(term)
+
+    def sum_up(self, node: Node) -> None:
+        """Give ``node`` the sums that it has not got yet."""
+        for (factor, over), terms in self.summands.pop(node, {}).items():
+            total = add_up(terms)
+            if total is not None:
+                self.add(node, factor, sum_over(over, total))
 
     def visit_call(self, node: Call, factor: Factor, g: Node) -> None:
         if not any(self.reached.get(a) for a in node.args):

@@ -10,17 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from symgrad.differentiate import gradient
 from symgrad.interpret import evaluate, evaluate_exact
-from symgrad.runtime.specialise import Arrays, Specialisation
-
-if TYPE_CHECKING:
-    from symgrad.runtime.function import Loss
+from symgrad.runtime.specialise import Arrays, Specialisation, Specialiser
 
 Vector = NDArray[np.float64]
 
@@ -35,6 +32,19 @@ DIRECTIONS = 10
 NOISE = 1e-5
 """Gradients smaller than this, relative to the loss and the size of the parameter, are
 compared with that size: differences of the loss do not show them."""
+
+
+class Loss(Protocol):
+    """What is asked of a loss, which stands below this file."""
+
+    wrt: Any
+    dtype: Any
+    _specialiser: Specialiser
+
+    def _prepare(
+        self, values: Mapping[str, Any], /
+    ) -> tuple[Specialisation, Arrays]: ...
+    def value_and_grad(self, /, **values: Any) -> tuple[float, dict[str, Any]]: ...
 
 
 def check_grad(
@@ -59,7 +69,7 @@ def check_grad(
         ArgumentError, ShapeError, DTypeError: as calling the loss does.
     """
     found, arrays = loss._prepare(values)
-    gradients = loss.grad(**values)
+    _, gradients = loss.value_and_grad(**values)
     random = np.random.default_rng(seed)
     result: dict[str, float] = {}
     for name in loss.wrt:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from symgrad.codegen.layout import measure
 from symgrad.errors import ArgumentError
@@ -15,13 +15,11 @@ from symgrad.graph import Const, Input, Node
 from symgrad.runtime import work
 from symgrad.runtime.kernel import PARALLEL_SECONDS, Kernel
 from symgrad.runtime.outline import Outline
+from symgrad.runtime.specialise import Source, Specialisation, Specialiser
 from symgrad.runtime.work import Costs, Traffic, Work
 from symgrad.schedule import Plan, cost
 from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
-
-if TYPE_CHECKING:
-    from symgrad.runtime.function import Compiled
 
 WIDTH = 88
 
@@ -31,6 +29,18 @@ _WHY = {
     "scatter": "it is filled at other places than its own",
     "output": "a result",
 }
+
+
+class Compiled(Protocol):
+    """What is asked of a loss or model, which stand below this file."""
+
+    wrt: Any
+    _specialiser: Specialiser
+    _source: Source
+
+    def _latest(self) -> Specialisation: ...
+    def _main_kernel(self, found: Specialisation, /) -> Kernel: ...
+    def _workers(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -147,9 +157,14 @@ class _Describer:
     def __init__(
         self, kernel: Kernel, lengths: Mapping[str, int], outputs: Sequence[str]
     ) -> None:
-        self.kernel, self.lengths = kernel, lengths
+        self.kernel, self.lengths = kernel, dict(lengths)
         self.plan, self.layout = kernel.plan, kernel.layout
         self.sizes = measure(self.layout, lengths, kernel.lanes)
+        self.lengths |= {  # the rows of tiles
+            str(key[1]): size
+            for key, size in self.sizes.offsets.items()
+            if key[0] == "size"
+        }
         self.outline = Outline(self.plan, outputs)
 
     def report(
@@ -216,13 +231,15 @@ class _Describer:
         how = {
             "register": "in registers",
             "lanes": "per lane, folded at the end of a chunk",
+            "tiled": "after each tile of rows, lanes along its elements",
         }.get(place.sums or "", "added to the sums of the chunk block by block")
         name = self.outline.names[place.statement] + self._shape(place)
         return Kept(name, 8 * count, how)
 
     def _scratch(self, place: Place) -> Kept:
-        count = work.cells(place.shape, self.lengths) * self.kernel.lanes
-        size = count * self.layout.element_bytes(place)
+        size = work.cells(place.shape, self.lengths) * self.layout.element_bytes(place)
+        if place.lanes:
+            size *= self.kernel.lanes
         return Kept(self.outline.names[place.statement] + self._shape(place), size, "")
 
     def _shape(self, place: Place) -> str:
@@ -311,7 +328,7 @@ def _pass(step: StepReport, title: str) -> Iterator[str]:
         rows.append(("stores", f"{kept.name} ({kept.bytes} B per row): {kept.why}"))
     if step.scratch:
         listed = _listed([(k.name, k.bytes) for k in step.scratch])
-        rows.append(("scratch", f"{listed} per block of rows"))
+        rows.append(("scratch", f"{listed} per block or tile of rows"))
     yield from _rows(rows)
     yield from (f"    {line}" for line in step.outline)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from symgrad import graph
 from symgrad.graph import Call, Const, Index, Input, Load, Node, Size
+from symgrad.runtime.work import deferred_loops
 from symgrad.schedule import Plan
 from symgrad.schedule.nest import Item, Loop
 from symgrad.schedule.plan import Place, Step
@@ -45,7 +46,7 @@ class Outline:
         self.names: dict[Statement, str] = {}
         self._taken = _input_names(plan)
         for step in plan.steps:
-            self._name_items(step, step.items)
+            self._name_items(step, [*step.items, *deferred_loops(step)])
 
     # -- names -----------------------------------------------------------------------
 
@@ -82,14 +83,21 @@ class Outline:
     def lines(self, step: Step, width: int) -> list[str]:
         """The loops and statements of a step, none longer than ``width``."""
         self.step = step
-        return [_cut(line, width) for line in self._lines(step.items, 0)]
+        lines = list(self._lines(step.items, 0))
+        for loop in deferred_loops(step):
+            lines += ["after each tile of rows", *self._lines([loop], 1)]
+        return [_cut(line, width) for line in lines]
 
     def _lines(self, items: Iterable[Item], depth: int) -> Iterator[str]:
         for item in items:
             indent = "  " * depth
             if isinstance(item, Loop):
                 name = self.indices[item.index]
-                yield f"{indent}for {name} < {self.extent(item.index.extent)}"
+                end = self.extent(item.index.extent)
+                row = self.step.row if self.step is not None else None
+                if item.index is row and depth > 0:
+                    end = "rows of the tile"
+                yield f"{indent}for {name} < {end}"
                 yield from self._lines(item.items, depth + 1)
             else:
                 yield indent + self._statement(item)

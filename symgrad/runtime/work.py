@@ -16,7 +16,7 @@ from symgrad.codegen.layout import Layout
 from symgrad.codegen.operations import BASIC
 from symgrad.graph import Array, Call, Index, Input, Load, Node, Scatter
 from symgrad.schedule import Plan, cost
-from symgrad.schedule.nest import Item, Loop
+from symgrad.schedule.nest import Item, Loop, statements_in
 from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
 
@@ -81,7 +81,7 @@ def costs_of(
 ) -> Costs:
     """Count one step for these run-time lengths."""
     counter = _Counter(plan, step, lengths)
-    counter.items(step.items)
+    counter.items([*step.items, *deferred_loops(step)])
     reader = _Reader(plan, step, layout, lengths)
     return Costs(
         counter.work,
@@ -226,8 +226,20 @@ class _Counter:
 _WHOLE = ("array", "scatter", "output")
 
 
+def deferred_loops(step: Step) -> list[Loop]:
+    """The loops of sums that run after each tile of rows."""
+    loops = []
+    for deferred in step.deferred:
+        assert step.row is not None
+        loop = Loop(step.row, [deferred.statement])
+        for i in reversed(deferred.axes):
+            loop = Loop(i, [loop])
+        loops.append(loop)
+    return loops
+
+
 def _statements(step: Step) -> list[Statement]:
-    return Loop(graph.index(1), step.items).statements()
+    return statements_in([*step.items, *deferred_loops(step)])
 
 
 def _loads(step: Step, plan: Plan) -> list[Load]:

@@ -68,10 +68,10 @@ def _without(item: Item, gone: Mapping[Statement, Deferred]) -> Item:
     rest: list[Item] = []
     for inner in item.items:
         if isinstance(inner, Loop):
-            inner = _without(inner, gone)
-            assert isinstance(inner, Loop)
-            if inner.items:
-                rest.append(inner)
+            thinned = _without(inner, gone)
+            assert isinstance(thinned, Loop)
+            if thinned.items:
+                rest.append(thinned)
         elif inner not in gone:
             rest.append(inner)
     return Loop(item.index, rest)

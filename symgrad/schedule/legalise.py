@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from symgrad import graph, ops
-from symgrad.graph import Array, Call, Index, Load, Node, Reduce
+from symgrad.graph import Array, Call, Const, Index, Load, Node, Reduce, Scatter
 from symgrad.schedule import cost
 
 INLINE_COST = 60.0
@@ -21,12 +22,16 @@ INLINE_COST = 60.0
 def legalise(roots: Sequence[Node], native: frozenset[str]) -> list[Node]:
     """The roots with only ``native`` operations and primitive reductions."""
     memo: dict[Node, Node] = {}
+    sums: dict[Node, _Exponentials] = {}
 
     def rewrite(node: Node) -> Node:
         if isinstance(node, Call):
-            return _legal_call(node, native)
+            softmax = _softmax(node, sums)
+            return _legal_call(node, native) if softmax is None else softmax
         if isinstance(node, Reduce) and node.kind == "logsumexp":
-            return _expanded(_log_sum_exp(node), (node.body,), native)
+            parts = _log_sum_exp(node, native)
+            sums[parts.result] = parts
+            return parts.result
         if isinstance(node, Reduce) and node.kind == "norm":
             squares = graph.reduce_("sum", node.indices, node.body * node.body)
             return graph.call("sqrt", squares)
@@ -58,16 +63,94 @@ def _expanded(node: Node, legal: Sequence[Node], native: frozenset[str]) -> Node
     return graph.transform(node, rewrite, memo)
 
 
-def _log_sum_exp(node: Reduce) -> Node:
+class _Exponentials(NamedTuple):
+    """The parts of a log-sum-exp: result = shift + log(sum(exp(body - shift)))."""
+
+    result: Node
+    body: Node
+    shift: Node
+    total: Node
+
+
+def _log_sum_exp(node: Reduce, native: frozenset[str]) -> _Exponentials:
     """max + log(sum(exp(body - max))), the maximum replaced by 0 where it is infinite.
 
     Source: Blanchard, Higham & Higham, IMA J. Numer. Anal. 41 (2021) 2311.
     """
     top = graph.reduce_("max", node.indices, node.body)
     finite = graph.call("isfinite", top, type=graph.BOOL)
-    shift = graph.call("where", finite, top, 0.0)
+    shift = _expanded(graph.call("where", finite, top, 0.0), (top,), native)
     total = graph.reduce_("sum", node.indices, graph.call("exp", node.body - shift))
-    return shift + graph.call("log", total)
+    result = shift + graph.call("log", total)
+    return _Exponentials(result, node.body, shift, total)
+
+
+def _softmax(node: Call, sums: Mapping[Node, _Exponentials]) -> Node | None:
+    """exp(body - logsumexp(body)) from the exponentials that the sum needs anyway."""
+    if node.op != "exp" or not isinstance(node.args[0], Call):
+        return None
+    difference = node.args[0]
+    parts = sums.get(difference.args[-1])
+    if difference.op != "sub" or parts is None or difference.args[0] is not parts.body:
+        return None
+    return graph.call("exp", parts.body - parts.shift) * (1.0 / parts.total)
+
+
+def gather_form(
+    roots: Sequence[Node], hints: Mapping[str, int] | None = None
+) -> list[Node]:
+    """Turn scatters to shifted indices into array elements.
+
+    ``out[i + c] += value(i)`` is ``out[k] = value(k - c)`` where ``k - c`` is in range:
+    no memory to accumulate in, and rows are independent. Only where ``value`` is cheap,
+    because it is then evaluated apart from its other uses.
+    """
+    costs = cost.total_costs(roots, hints)
+    done: dict[Node, Node] = {}
+    for node in graph.walk(roots):
+        new = graph.rebuild(node, tuple(done[c] for c in node.children))
+        if isinstance(new, Scatter) and costs[node] < INLINE_COST:
+            gathered = _gathered(new)
+            new = new if gathered is None else gathered
+        done[node] = new
+    return [done[root] for root in roots]
+
+
+def _gathered(node: Scatter) -> Node | None:
+    """The scatter as an array; None if its targets are not distinct shifted indices."""
+    own = graph.canonical_indices(node.shape)
+    mapping: dict[Index, Node] = {}
+    inside: list[Node] = []
+    for k, target in zip(own, node.targets, strict=True):
+        if isinstance(target, Const) and k.extent is graph.const(1):
+            continue
+        i, shift = _shifted(target)
+        if i is None or i in mapping or i not in node.over:
+            return None
+        source = graph.arithmetic("sub", k, shift)
+        mapping[i] = source
+        if shift > 0:
+            inside.append(k >= shift)
+        if k.extent is not graph.arithmetic("add", i.extent, shift) or shift < 0:
+            inside.append(source < i.extent)
+    if not inside or not any(cost.is_dynamic(i) for i in mapping):
+        return None
+    rest = [i for i in node.over if i not in mapping]
+    body = graph.substitute(graph.reduce_("sum", rest, node.value), mapping)
+    for condition in inside:
+        body = graph.call("where", condition, body, 0.0)
+    return graph.array(own, body)
+
+
+def _shifted(target: Node) -> tuple[Index | None, int]:
+    """``i + c`` as (i, c)."""
+    if isinstance(target, Index):
+        return target, 0
+    if isinstance(target, Call) and target.op == "add":
+        i, shift = target.args
+        if isinstance(i, Index) and isinstance(shift, Const):
+            return i, int(shift.value)
+    return None, 0
 
 
 def inline_arrays(

@@ -1,10 +1,10 @@
-"""Fuse statements into loops, with as few loops over the rows as the data flow allows.
+"""Fuse statements into loops, with as few loops over rows as the data flow allows.
 
 Two statements may share a loop over ``i`` if the later one needs the earlier one at the
 same ``i`` only: then the earlier has ``i`` in its domain. A value summed over ``i``, or
-read as a whole array, is complete only after the loop: its users open another one, which
-is another pass. A cheap value that two passes need is computed in both; a costly one is
-stored.
+read as a whole array, is complete only after the loop: its users open another one,
+which is another pass. A cheap value that two passes need is computed in both; a costly
+one is stored.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ SHARED_COST = 8.0
 """A shared expression at least this costly is computed once and kept."""
 
 REPEATED_COST = 4.0
-"""A node at least this costly is not evaluated again in a loop that leaves it alone."""
+"""An expression this costly is not evaluated again in loops that leave it alone."""
 
 
 @dataclass(eq=False)
@@ -150,10 +150,11 @@ def _needs_place(node: Node, owners: set[Statement], costs: dict[Node, float]) -
     if len(owners) > 1 and costs[node] >= SHARED_COST:
         return True
     own = cost.own_cost(node)
-    if own < REPEATED_COST:
-        return False
     if len(owners) > 1 and own >= SHARED_COST / 2:
         return True
+    repeated = costs[node] if isinstance(node, Call) else own
+    if repeated < REPEATED_COST:
+        return False
     return any(node.free < owner.loops for owner in owners)
 
 

@@ -1,0 +1,93 @@
+"""sg.minimize: the fields of its result and its options, from the outside."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from example_loss import X, Y
+
+import symgrad as sg
+from symgrad import errors
+
+# --- minimize -------------------------------------------------------------------------
+
+
+def test_the_fields_of_a_result():
+    x = np.linspace(-1, 1, 40)
+    r = sg.minimize(
+        "mean((y - (a*x + b))**2)",
+        init={"a": 0.0, "b": 0.0},
+        data={"x": x, "y": 3 * x - 1},
+        method="adam",
+        lr=0.1,
+        steps=2000,
+    )
+    assert list(r.params) == ["a", "b"]
+    np.testing.assert_allclose([r.params["a"], r.params["b"]], [3, -1], atol=1e-4)
+    np.testing.assert_array_equal(r.x, [r.params["a"], r.params["b"]])
+    assert r.fun < 1e-8
+    assert r.jac.shape == (2,)
+    assert 0 < r.nit <= 2000
+    assert r.nfev >= r.nit
+    assert isinstance(r.message, str)
+    assert r.success in (True, False)
+    assert isinstance(r.status, int)
+    assert len(r.history) > 0
+    from scipy.optimize import OptimizeResult
+
+    assert isinstance(r, OptimizeResult)
+
+
+@pytest.mark.parametrize("method", ["gd", "momentum", "nesterov", "adam", "lbfgs"])
+def test_methods(method):
+    options = {} if method == "lbfgs" else {"lr": 0.1}
+    loss, data = "sum((a - t)**2)", {"t": [1.0, 2.0]}
+    r = sg.minimize(loss, {"a": [0.0, 0.0]}, data, method=method, steps=3000, **options)
+    np.testing.assert_allclose(r.params["a"], [1.0, 2.0], atol=1e-3)
+
+
+def test_bounds():
+    r = sg.minimize(
+        "(a - 3)**2 + (b + 1)**2",
+        {"a": 0.0, "b": 0.0},
+        method="lbfgs",
+        bounds={"a": (None, 1.0)},
+    )
+    np.testing.assert_allclose(r.x, [1.0, -1.0], atol=1e-6)
+
+
+def test_batches_with_a_seed_repeat():
+    def go(seed):
+        loss = "mean((y - X @ w)**2)"
+        return sg.minimize(
+            loss,
+            {"w": np.zeros(4)},
+            {"X": X, "y": Y},
+            steps=20,
+            batch_size=8,
+            seed=seed,
+        ).x
+
+    np.testing.assert_array_equal(go(1), go(1))
+    assert (go(1) != go(2)).any()
+
+
+def test_a_callback_may_stop():
+    seen = []
+
+    def callback(result):
+        seen.append(result.fun)
+        if len(seen) == 3:
+            raise StopIteration
+
+    r = sg.minimize("(a - 1)**2", {"a": 5.0}, callback=callback, lr=0.1)
+    assert len(seen) == 3
+    assert r.nit == 3
+
+
+def test_init_must_fit():
+    f = sg.compile("(a - b)**2", wrt=["a", "b"])
+    with pytest.raises(errors.ArgumentError, match="missing: b"):
+        sg.minimize(f, {"a": 1.0})
+    with pytest.raises(errors.ArgumentError, match="not parameters: c"):
+        sg.minimize(f, {"a": 1.0, "b": 2.0, "c": 3.0})
