@@ -19,7 +19,7 @@ LENGTH = re.compile(r"(n?)\+?(\d*)")
 """``n``, ``7`` or ``n+2``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A loss.
 
@@ -100,6 +100,7 @@ KINDS: dict[str, Callable[..., Any]] = {
     "sign": lambda g, shape: g.choice([-1.0, 1.0], shape),
     "int": lambda g, shape, high: g.integers(0, int(high), shape),
     "around": lambda g, shape, high: g.integers(-int(high), int(high), shape),
+    "row": lambda g, shape: g.integers(0, shape[0], shape),
     "bool": lambda g, shape: g.integers(0, 2, shape) > 0,
     "ties": lambda g, shape: g.integers(-1, 2, shape).astype(float),
     "constant": lambda g, shape, value: np.full(shape, value),
@@ -189,7 +190,7 @@ def expectation(m: Any, a: Any, b: Any, k: Any, t: Any) -> Any:
 XY = {"X": "n 7", "y": "n"}
 
 SPECIFIED: tuple[Case, ...] = (
-    Case("tanh", "mean((tanh(X @ w + b) - y)**2)",
+    Case("tanh regression", "mean((tanh(X @ w + b) - y)**2)",
          lambda m, w, b, X, y: m.mean((m.tanh(X @ w + b) - y) ** 2),
          {"w": "7", "b": ""}, XY, passes=1),
     Case("logistic", "mean(softplus(-y*(X @ w + b)))",

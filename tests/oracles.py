@@ -24,10 +24,8 @@ SPECIAL = {
     "erf": "erf",
     "erfc": "erfc",
     "lgamma": "gammaln",
-    "log_softmax": "log_softmax",
     "polygamma": "polygamma",
     "sigmoid": "expit",
-    "softmax": "softmax",
 }
 """Functions that are SciPy's, and what it calls them."""
 
@@ -60,6 +58,16 @@ class NumpyMath:
         import scipy.special
 
         return scipy.special.logsumexp(x, axis, None, keepdims)
+
+    def softmax(self, x: Any, axis: int = -1) -> Any:
+        import scipy.special
+
+        return scipy.special.softmax(x, axis)
+
+    def log_softmax(self, x: Any, axis: int = -1) -> Any:
+        import scipy.special
+
+        return scipy.special.log_softmax(x, axis)
 
     def norm(self, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
         return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from symgrad import graph
-from symgrad.codegen import operations
+from symgrad.codegen import operations, subroutines
 from symgrad.codegen.addresses import Addresses
 from symgrad.codegen.bounds import is_guarded, provably_inside
 from symgrad.codegen.layout import static_stride
@@ -118,6 +118,9 @@ class Evaluator(Addresses):
             return self._fma(emitter, node, args), level
         if node.op == "cast":
             return operations.cast(emitter, args[0], self.type), level
+        if node.op in self.layout.called:
+            attributes = self.layout.attributes
+            return subroutines.call(emitter, node.op, args, attributes), level
         return operations.emit(emitter, node.op, args), level
 
     def _fma(self, emitter: Emitter, node: Call, args: list[Value]) -> Value:

@@ -54,6 +54,8 @@ class Layout:
     inputs: dict[str, Input]
     specs: Mapping[str, ArraySpec]
     single: bool  # compute type float32
+    called: frozenset[str] = frozenset()  # functions that are subroutines
+    attributes: str = ""  # of all LLVM functions
     slots: dict[tuple[object, ...], int] = field(default_factory=dict)
     _tiles: dict[Step, frozenset[Input]] = field(default_factory=dict)
 

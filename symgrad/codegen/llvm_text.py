@@ -88,6 +88,7 @@ class Module:
     def __init__(self) -> None:
         self.declarations: dict[str, None] = {}
         self.functions: list[str] = []
+        self.internal: set[str] = set()  # names of subroutines
 
     def text(self) -> str:
         """The module as LLVM assembly."""
@@ -204,6 +205,14 @@ class Emitter:
         self._declare(f"declare {spelled} @{symbol}({kinds})")
         values = ", ".join(f"{a.spelled} {a.name}" for a in args)
         return self._result(f"call {spelled} @{symbol}({values})", type, lanes)
+
+    def call_internal(
+        self, name: str, type: str, lanes: int, args: Sequence[Value]
+    ) -> Value:
+        """Call a function of this module."""
+        spelled = spell(type, lanes)
+        values = ", ".join(f"{a.spelled} {a.name}" for a in args)
+        return self._result(f"call {spelled} @{name}({values})", type, lanes)
 
     def call(self, symbol: str, type: str, args: Sequence[Value]) -> Value:
         """Call an external scalar function (libm)."""
@@ -509,6 +518,7 @@ class Emitter:
         parameters: Sequence[str],
         result: Value | None = None,
         attributes: str = "",
+        linkage: str = "",
     ) -> None:
         """Close the function and add it to the module.
 
@@ -517,6 +527,7 @@ class Emitter:
         kind = result.spelled if result is not None else "void"
         end = f"ret {kind} {result.name}" if result is not None else "ret void"
         self.module.functions.append(
-            f"define {kind} @{name}({', '.join(parameters)}) nounwind {attributes} {{\n"
+            f"define {linkage} {kind} @{name}({', '.join(parameters)}) "
+            f"nounwind {attributes} {{\n"
             "entry:\n" + "\n".join(self.region.lines) + f"\n  {end}\n}}\n"
         )

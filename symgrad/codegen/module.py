@@ -21,8 +21,8 @@ NAMES = ("%context", "%params", "%outs", "%work")
 class ModuleWriter:
     """Writes all functions of one kernel.
 
-    lanes: rows per vector in passes. attributes: LLVM function attributes. flat: also
-    the entry on flat vectors; the outputs are a loss and the gradients, in order.
+    lanes: rows per vector in passes. flat: also the entry on flat vectors; the outputs
+    are a loss and the gradients, in order.
     """
 
     def __init__(
@@ -31,11 +31,10 @@ class ModuleWriter:
         layout: Layout,
         features: frozenset[str],
         lanes: int,
-        attributes: str = "",
         flat: bool = False,
     ) -> None:
         self.plan, self.layout, self.features = plan, layout, features
-        self.lanes, self.attributes, self.flat = lanes, attributes, flat
+        self.lanes, self.attributes, self.flat = lanes, layout.attributes, flat
         self.module = Module()
 
     def text(self) -> str:

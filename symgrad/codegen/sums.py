@@ -357,11 +357,9 @@ class SumWriter(Evaluator):
     def _store_value(self, s: Statement, value: Value) -> None:
         """Keep a value that others read from memory."""
         self.written[s] = tuple(scope.loop for scope in self.scopes[1:])
-        local = self.step.local.get(s)
-        places = [p for p in (local, self.plan.work.get(s)) if p is not None]
-        for place in places:
-            if place.memory != "register" and place.sums is None:
-                self._put(self.place_address(place), place, value)
+        place = self.step.local.get(s) or self.plan.work.get(s)
+        if place is not None and place.memory != "register" and place.sums is None:
+            self._put(self.place_address(place), place, value)
 
     def _put(self, address: Address, place: Place, value: Value) -> None:
         emitter = self.home()

@@ -36,6 +36,9 @@ def load_tile(writer: SumWriter, array: Input, end: Value) -> None:
     )
     tile = _Tile(writer, array)
     emitter = writer.home()
+    if tile.static is None:  # a piece must fit into a row
+        room = emitter.const(tile.piece, "i64")
+        full = emitter.binary("and", full, emitter.icmp("sge", tile.columns, room))
     emitter.when(full, tile.transposed)
     partial = emitter.binary("xor", full, emitter.const(True, "i1"))
     emitter.when(partial, tile.gathered)

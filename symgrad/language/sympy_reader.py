@@ -44,7 +44,7 @@ def from_sympy(expr: Any) -> Program:
     from symgrad.language import heads
 
     if isinstance(expr, (int, float)):
-        expr = sympy.sympify(expr)
+        expr = sympy.Float(expr) if isinstance(expr, float) else sympy.Integer(expr)
     if isinstance(expr, sympy.MatrixBase):
         raise SymPyError(DENSE)
     if not isinstance(expr, sympy.Basic):

@@ -20,6 +20,7 @@ from symgrad import graph
 from symgrad.codegen import cpu, operations
 from symgrad.codegen.layout import ArraySpec, Layout, Sizes, measure
 from symgrad.codegen.module import ModuleWriter
+from symgrad.codegen.subroutines import often_used
 from symgrad.graph import Input, Node
 from symgrad.runtime import threads
 from symgrad.runtime.bounds import index_error
@@ -73,14 +74,20 @@ class Kernel:
         self.plan: Plan = make_plan(self.outputs, hints, self.lanes)
         used = {n.name for n in graph.walk(self.outputs) if isinstance(n, Input)}
         kept = {name: array for name, array in inputs.items() if name in used}
-        self.layout = Layout(self.plan, kept, dict(specs), dtype == "float32")
-        attributes = f'"prefer-vector-width"="{machine.vector_bits}"'
+        self.layout = Layout(
+            self.plan,
+            kept,
+            dict(specs),
+            dtype == "float32",
+            often_used(self.outputs),
+            f'"prefer-vector-width"="{machine.vector_bits}"',
+        )
         names = {parameter.name for parameter in self.order}
         scalar = not getattr(outputs[0], "shape", ())
         flat = scalar and len(outputs) in (1, 1 + len(self.order))
         flat = flat and names.issuperset(self.layout.parameters())
         writer = ModuleWriter(
-            self.plan, self.layout, machine.features, self.lanes, attributes, flat
+            self.plan, self.layout, machine.features, self.lanes, flat
         )
         self.llvm = writer.text()
         self.code = cpu.load_object(compile_cached(self.llvm))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from symgrad.graph import Call, Const, Index, Input, Load, Node, Reduce, Size, walk
@@ -27,6 +28,16 @@ def text(
     size: Callable[[Size], str],
 ) -> str:
     """``root`` in one line; nodes in ``known`` by their names."""
+    return piece(root, known, letters, size)[0]
+
+
+def piece(
+    root: Node,
+    known: Mapping[Node, str],
+    letters: Mapping[Index, str],
+    size: Callable[[Size], str],
+) -> Piece:
+    """``text`` and how tightly it holds together."""
     done: dict[Node, Piece] = {}
 
     def into(node: Node) -> Sequence[Node]:
@@ -41,7 +52,7 @@ def text(
             done[node] = (letters.get(node, "i"), ATOM)
         else:
             done[node] = _piece(node, done, letters)
-    return done[root][0]
+    return done[root]
 
 
 def _piece(
@@ -97,4 +108,6 @@ def power(base: str, exponent: Node, piece: Piece | None = None) -> str:
 
 def number(value: float) -> str:
     """A literal of a formula."""
+    if value == math.pi:
+        return "π"
     return str(value) if isinstance(value, bool) else f"{float(value):.6g}"

@@ -318,8 +318,9 @@ class Reading:
 
     def rule(self, node: Node, part: Node, partial: Node) -> Rule:
         partial = simplify([partial], stages=("canonicalise",)).roots[0]
-        text = written.text(partial, {}, self.letter, self.size)
-        term = self.term(self.adjoint(node), partial, text)
+        text, level = written.piece(partial, {}, self.letter, self.size)
+        closed = written.closed((text, level), written.POWER)
+        term = self.term(self.adjoint(node), partial, text, closed)
         reduced = self.reduced(node)
         context = set(node.free) | set(() if reduced is None else reduced.indices)
         lacking = sorted(context - part.free, key=self.place.__getitem__)
@@ -333,7 +334,8 @@ class Reading:
             return "1"
         return f"∂{self.name[self.root]}/∂{self.name[node]}"
 
-    def term(self, above: str, partial: Node, text: str) -> str:
+    @staticmethod
+    def term(above: str, partial: Node, text: str, closed: str) -> str:
         """The adjoint above times a partial derivative."""
         value = partial.value if isinstance(partial, Const) else None
         if value == 1:
@@ -342,9 +344,7 @@ class Reading:
             return f"-{above}"
         if above == "1":
             return text
-        simple = isinstance(partial, (Const, Load)) or text.endswith((")", "²"))
-        closed = not simple or text.startswith(("-", "("))
-        return f"{above} · ({text})" if closed else f"{above} · {text}"
+        return f"{above} · {closed}"
 
     def partials(self, node: Node) -> list[tuple[Node, Node | None]]:
         """The derivative of a step by each part, over inputs called like the steps."""

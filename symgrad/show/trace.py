@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from symgrad import graph
 from symgrad.differentiate import gradient
 from symgrad.errors import ArgumentError, BroadcastWarning
-from symgrad.graph import FLOAT, Array, Index, Input, Load, Node, Scatter, Size
+from symgrad.graph import FLOAT, Array, Input, Node, Scatter
 from symgrad.interpret import evaluate
 from symgrad.show.steps import Reading, Rule
 
@@ -249,15 +249,16 @@ class _Tracer:
             for target, rule in self.reading.rules(node):
                 number = self.reading.number[target]
                 if steps[number].adjoint is not None:
-                    made = self.contribution(source, steps, rule)
+                    made = self.contribution(source, number, steps, rule)
                     result[number].append(made)
         return result
 
     def contribution(
-        self, source: int, steps: Sequence[Step], rule: Rule
+        self, source: int, target: int, steps: Sequence[Step], rule: Rule
     ) -> Contribution:
         number = None
-        if rule.partial is not None and not steps[source].axes:
+        scalar = not steps[source].axes and np.ndim(steps[target].value) == 0
+        if rule.partial is not None and scalar:
             numbers = {s.name: s.value for s in steps}
             partial = rule.value(numbers)
             adjoint = steps[source].adjoint
@@ -274,13 +275,3 @@ def _name(name: str) -> Any:
 
     return Name(name)
 
-
-__all__ = [
-    "Contribution",
-    "Index",
-    "Load",
-    "Size",
-    "Step",
-    "Trace",
-    "trace",
-]
