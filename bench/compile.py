@@ -75,7 +75,10 @@ loss = sg.compile("mean((tanh(X @ w + b) - y)**2)", wrt=["w", "b"])
 loss.value_and_grad(w=np.ones(7), b=0.0, X=np.ones((103, 7)), y=np.ones(103))
 """
 UNWANTED = ("sympy", "numba", "scipy", "mpmath")
-CHECK = f"import sys; assert not {{*{UNWANTED!r}}} & {{*sys.modules}}, 'heavy imports'"
+CHECK = f"""
+import sys
+assert not {{*{UNWANTED!r}}} & {{*sys.modules}}, "heavy imports"
+"""
 
 PROBE = """
 import time

@@ -13,6 +13,8 @@ line, column, the line itself and a caret below it::
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import TypeAlias, TypeVar
 
 Span: TypeAlias = tuple[int, int]
@@ -141,12 +143,29 @@ class DataWarning(SymgradWarning):
     """Data hold NaN or infinity."""
 
 
+class UnusedParameterWarning(SymgradWarning):
+    """A parameter does not occur in the expression: most likely a typo."""
+
+
 class DivergenceWarning(SymgradWarning):
     """A descent diverged; the best parameters were kept."""
 
 
 class CacheWarning(SymgradWarning):
     """The disk cache cannot be used; everything works without it."""
+
+
+def warn(message: str, category: type[SymgradWarning]) -> None:
+    """Warn at the innermost line outside of symgrad that led here."""
+    level, frame = 2, sys._getframe(1)
+    package = __name__.split(".", maxsplit=1)[0]
+    while frame is not None and _is_inside(frame.f_globals, package):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_inside(namespace: dict[str, object], package: str) -> bool:
+    return str(namespace.get("__name__", "")).split(".", maxsplit=1)[0] == package
 
 
 # --- positions -----------------------------------------------------------------------

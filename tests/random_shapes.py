@@ -4,12 +4,13 @@ Each takes the shape that it must make, invents the shapes of its arguments, and
 ``maker.make`` for them.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from oracles import pick
-from random_trees import Maker, Shape, Tree, Unsuitable, inside, tree
+from random_trees import ELEMENTS, Maker, Shape, Tree, Unsuitable, inside, tree
 
 RANK = 4
 """Tensors have at most so many axes."""
@@ -143,6 +144,8 @@ def einsum(maker: Maker, shape: Shape) -> Tree:
     terms = inputs.replace("...", "").split(",")
     for letter in "".join(terms):
         lengths.setdefault(letter, maker.extent())
+    if math.prod(lengths.values()) > 20 * ELEMENTS:
+        raise Unsuitable("too large")
     args = [maker.make(tuple(lengths[c] for c in term)) for term in terms]
     text = f'einsum("{rule}", {", ".join(["{}"] * len(args))})'
     return tree(text, lambda m, *args: m.einsum(rule, *args), *args)

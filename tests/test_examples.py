@@ -6,9 +6,11 @@ installed.
 
 from __future__ import annotations
 
+import functools
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,18 +23,10 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 PATHS = sorted(EXAMPLES.glob("*.py"))
 
 
-class Example:
-    """The names of an example, read at first use and once."""
-
-    _read: dict[str, dict[str, Any]] = {}  # noqa: RUF012
-
-    def __init__(self, name):
-        if name not in self._read:
-            self._read[name] = runpy.run_path(str(EXAMPLES / f"{name}.py"))
-        self._names = self._read[name]
-
-    def __getattr__(self, name):
-        return self._names[name]
+@functools.cache
+def example(name: str) -> Any:
+    """The names that an example defines; it is read once."""
+    return SimpleNamespace(**runpy.run_path(str(EXAMPLES / f"{name}.py")))
 
 
 def random(seed: int, **shapes: tuple[int, ...]) -> dict[str, Any]:
@@ -207,11 +201,11 @@ CASES = [
 
 def values_of(case):
     """Parameters at a random point, and the example's own data."""
-    example = Example(case.name)
+    found = example(case.name)
     if case.name == "factors":
-        data = example.ratings()[0]
+        data = found.ratings()[0]
     else:
-        data = {} if case.name == "rosenbrock" else example.data()
+        data = {} if case.name == "rosenbrock" else found.data()
     return random(len(case.name), **case.shapes), data
 
 
@@ -235,7 +229,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_gradient(case):
     params, data = values_of(case)
-    f = sg.compile(getattr(Example(case.name), case.loss), wrt=list(params))
+    f = sg.compile(getattr(example(case.name), case.loss), wrt=list(params))
     loss, gradient = f.value_and_grad(**params, **data)
     assert_same(gradient, case.by_hand(params, data))
     value, expected = torch_gradient(case.in_torch, params, data)
@@ -273,14 +267,14 @@ def test_are_short_and_listed():
 
 
 def test_lesson_forward_and_backward(capsys):
-    lesson = Example("lesson")
-    values = lesson.forward(lesson.VALUES)
-    a, b, c, f = lesson.VALUES.values()
-    assert values == lesson.VALUES | {"e": a * b, "d": a * b + c, "L": (a * b + c) * f}
-    formulas = {name: str(formula) for name, formula in lesson.backward().items()}
+    script = example("lesson")
+    values = script.forward(script.VALUES)
+    a, b, c, f = script.VALUES.values()
+    assert values == script.VALUES | {"e": a * b, "d": a * b + c, "L": (a * b + c) * f}
+    formulas = {name: str(formula) for name, formula in script.backward().items()}
     expected = zip("Ldfecab", ("1", "f", "d", "f", "f", "b*f", "a*f"), strict=True)
     assert formulas == dict(expected)
-    lesson.main()
+    script.main()
     tree = capsys.readouterr().out.split("\n\n")[2].splitlines()[1:]
     numbers = [[float(cell) for cell in line.split()[-2:]] for line in tree]
     d, e = values["d"], values["e"]
@@ -289,10 +283,10 @@ def test_lesson_forward_and_backward(capsys):
 
 
 def test_lesson_is_what_torch_finds():
-    lesson = Example("lesson")
-    found = sg.compile(lesson.LOSS, wrt=list("abcf")).value_and_grad(**lesson.VALUES)
+    script = example("lesson")
+    found = sg.compile(script.LOSS, wrt=list("abcf")).value_and_grad(**script.VALUES)
     loss, gradient = torch_gradient(
-        lambda t, p, d: (p["a"] * p["b"] + p["c"]) * p["f"], lesson.VALUES, {}
+        lambda t, p, d: (p["a"] * p["b"] + p["c"]) * p["f"], script.VALUES, {}
     )
     assert found[0] == loss
     assert_same(found[1], gradient)
@@ -312,31 +306,31 @@ def neuron_torch(t, p, d):
 def test_neuron_of_one_sample():
     import sympy
 
-    neuron = Example("neuron")
+    script = example("neuron")
     data = {"x1": 0.7, "x2": -1.3, "y": 0.4}
-    f = sg.compile(neuron.ONE, wrt=list(neuron.START))
-    found = f.grad(**neuron.START, **data)
-    assert_same(found, neuron_by_hand(**neuron.START, **data))
+    f = sg.compile(script.ONE, wrt=list(script.START))
+    found = f.grad(**script.START, **data)
+    assert_same(found, neuron_by_hand(**script.START, **data))
     w1, w2, b, x1, x2, y = sympy.symbols("w1 w2 b x1 x2 y")
     p = sympy.tanh(w1 * x1 + w2 * x2 + b)
     by_b = 2 * (p - y) * (1 - p**2)
     for name, factor in (("b", 1), ("w1", x1), ("w2", x2)):
         assert sympy.expand(f.gradient[name].doit() - by_b * factor) == 0
-    assert_same(found, torch_gradient(neuron_torch, neuron.START, data)[1])
+    assert_same(found, torch_gradient(neuron_torch, script.START, data)[1])
 
 
 def test_neuron_gradients_add_over_samples():
-    neuron = Example("neuron")
-    X, y = neuron.samples(40)
+    script = example("neuron")
+    X, y = script.samples(40)
     start = {"w": np.array([0.5, -0.25]), "b": 0.1}
     rows = [
-        neuron_by_hand(*neuron.START.values(), *x, t) for x, t in zip(X, y, strict=True)
+        neuron_by_hand(*script.START.values(), *x, t) for x, t in zip(X, y, strict=True)
     ]
     total = {name: sum(row[name] for row in rows) for name in ("w1", "w2", "b")}
     by_hand = {"w": np.array([total["w1"], total["w2"]]), "b": total["b"]}
-    assert_same(sg.compile(neuron.ALL, wrt=["w", "b"]).grad(**start, X=X, y=y), by_hand)
+    assert_same(sg.compile(script.ALL, wrt=["w", "b"]).grad(**start, X=X, y=y), by_hand)
 
-    f = sg.compile(neuron.MEAN, wrt=["w", "b"])
+    f = sg.compile(script.MEAN, wrt=["w", "b"])
     batches = [
         f.grad(**start, X=X[part], y=y[part]) for part in np.split(np.arange(40), 4)
     ]
@@ -345,14 +339,14 @@ def test_neuron_gradients_add_over_samples():
 
 
 def test_descent_follows_its_formula():
-    descent = Example("descent")
+    script = example("descent")
     messages = {}
-    for name, lr in descent.RATES.items():
-        path, result = descent.descend(lr)
+    for name, lr in script.RATES.items():
+        path, result = script.descend(lr)
         steps = np.arange(len(path))
-        expected = 2 + (descent.START - 2) * (1 - 2 * lr) ** steps
+        expected = 2 + (script.START - 2) * (1 - 2 * lr) ** steps
         np.testing.assert_allclose(path, expected, rtol=1e-9, atol=1e-12)
-        loss = [np.mean((w * descent.DATA["x"] - descent.DATA["y"]) ** 2) for w in path]
+        loss = [np.mean((w * script.DATA["x"] - script.DATA["y"]) ** 2) for w in path]
         np.testing.assert_allclose(result.history[: len(loss)], loss, rtol=1e-9)
         messages[name] = result.message
     assert "try lr=0.5" in messages["slow"]
@@ -363,21 +357,21 @@ def test_descent_follows_its_formula():
 
 
 def test_operations_are_those_of_the_tape():
-    example = Example("operations")
-    T2, T3, T4 = example.VALUES.values()
-    f = sg.compile(example.T1, wrt=list(example.VALUES))
+    script = example("operations")
+    T2, T3, T4 = script.VALUES.values()
+    f = sg.compile(script.T1, wrt=list(script.VALUES))
     inside = T2 * T3 + T4
     by_hand = {"T2": T3 / inside, "T3": T2 / inside, "T4": 1 / inside}
-    assert_same(f.grad(**example.VALUES), by_hand)
+    assert_same(f.grad(**script.VALUES), by_hand)
     assert {name: str(g) for name, g in f.gradient.items()} == {
         "T2": "T3/(T2*T3 + T4)",
         "T3": "T2/(T2*T3 + T4)",
         "T4": "1/(T2*T3 + T4)",
     }
-    operations = example.operations(f.expr)
+    operations = script.operations(f.expr)
     assert operations == ["log", "Add", "Mul"]
     torch = pytest.importorskip("torch")
-    p = {n: torch.tensor(v, requires_grad=True) for n, v in example.VALUES.items()}
+    p = {n: torch.tensor(v, requires_grad=True) for n, v in script.VALUES.items()}
     step, tape = torch.log(p["T2"] * p["T3"] + p["T4"]).grad_fn, []
     while step is not None and "Accumulate" not in step.name():
         tape.append(step.name().removesuffix("Backward0"))
@@ -389,63 +383,65 @@ def test_operations_are_those_of_the_tape():
 
 
 def test_linear_is_least_squares():
-    linear = Example("linear")
-    X, y = linear.data().values()
+    script = example("linear")
+    X, y = script.data().values()
     exact = np.linalg.lstsq(np.c_[X, np.ones(len(X))], y, rcond=None)[0]
     for options in ({"method": "gd", "lr": 0.3}, {"method": "lbfgs"}):
-        found = linear.fit(**options)
+        found = script.fit(**options)
         np.testing.assert_allclose([*found["w"], found["b"]], exact, atol=1e-7)
 
 
 def test_co2_is_least_squares():
-    example = Example("co2")
-    t, ppm = example.data().values()
+    script = example("co2")
+    t, ppm = script.data().values()
     exact = np.linalg.lstsq(np.stack(waves(np, t), axis=1), ppm, rcond=None)[0]
-    params = example.fit().params
+    params = script.fit().params
     np.testing.assert_allclose([params[n] for n in "abcsk"], exact, rtol=1e-6)
 
 
 def test_poisson_balances_and_knows_its_errors():
-    example = Example("poisson")
-    params = example.fit().params
-    X, y = example.data().values()
+    script = example("poisson")
+    params = script.fit().params
+    X, y = script.data().values()
     mean = np.exp(X @ params["w"] + params["b"])
     design = np.c_[X, np.ones(len(X))]
     np.testing.assert_allclose(design.T @ (mean - y), 0, atol=1e-5)
     fisher = np.linalg.inv(design.T @ (mean[:, None] * design))
-    errors = example.standard_errors(params)
+    errors = script.standard_errors(params)
     np.testing.assert_allclose(errors, np.sqrt(np.diag(fisher)), rtol=1e-9)
     found = np.append(params["w"], params["b"])
-    assert np.all(np.abs(found - [*example.TRUTH, 1.0]) < 4 * errors)
+    assert np.all(np.abs(found - [*script.TRUTH, 1.0]) < 4 * errors)
 
 
 def test_robust_resists():
-    example = Example("robust")
-    squares, cauchy = example.fit(example.SQUARES), example.fit(example.CAUCHY)
-    assert abs(squares["a"] - example.TRUTH["a"]) > 0.5
-    assert abs(cauchy["a"] - example.TRUTH["a"]) < 0.15
-    assert abs(cauchy["b"] - example.TRUTH["b"]) < 0.03
+    script = example("robust")
+    squares, cauchy = script.fit(script.SQUARES), script.fit(script.CAUCHY)
+    assert abs(squares["a"] - script.TRUTH["a"]) > 0.5
+    assert abs(cauchy["a"] - script.TRUTH["a"]) < 0.15
+    assert abs(cauchy["b"] - script.TRUTH["b"]) < 0.03
 
 
 def test_classifiers_learn():
-    logistic, moons, softmax = map(Example, ("logistic", "moons", "softmax"))
-    np.testing.assert_allclose(logistic.fit().params["w"], logistic.TRUTH, atol=0.15)
-    p, d = moons.fit().params, moons.data()
+    script = example("logistic")
+    np.testing.assert_allclose(script.fit().params["w"], script.TRUTH, atol=0.15)
+    script = example("moons")
+    p, d = script.fit().params, script.data()
     z = np.tanh(d["X"] @ p["W1"] + p["b1"]) @ p["w2"] + p["b2"]
     assert np.mean(np.sign(z) == d["y"]) > 0.98
-    p, d = softmax.fit().params, softmax.data()
+    script = example("softmax")
+    p, d = script.fit().params, script.data()
     guess = (d["X"] @ p["W"] + p["b"]).argmax(axis=1)
     assert np.mean(guess == d["Y"].argmax(axis=1)) > 0.94
 
 
 def test_factors_guess_unknown_ratings():
-    example = Example("factors")
-    params = example.fit().params
-    unknown = example.ratings()[1]
+    script = example("factors")
+    params = script.fit().params
+    unknown = script.ratings()[1]
     guess = (params["U"][unknown["i"]] * params["V"][unknown["j"]]).sum(axis=1)
     assert np.sqrt(np.mean((guess - unknown["r"]) ** 2)) < 0.1
 
 
 def test_mixture_finds_the_groups():
-    params = Example("mixture").fit().params
+    params = example("mixture").fit().params
     np.testing.assert_allclose(np.sort(params["m"]), [-3, 0, 4], atol=0.15)

@@ -8,7 +8,6 @@ both, so that equal parts of the formula become the same node. Usually two passe
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -22,6 +21,7 @@ from symgrad.errors import (
     UnknownNameError,
     UnsupportedError,
     placed,
+    warn,
 )
 from symgrad.graph import Input, Node
 from symgrad.language import explicit, inference
@@ -115,7 +115,7 @@ def build(program: Program, specs: Mapping[str, InputSpec]) -> Built:
             break
         dims.next_pass()
     for message in reading.context.warnings:
-        warnings.warn(message, BroadcastWarning, stacklevel=2)
+        warn(message, BroadcastWarning)
     value = Tensor(value.indices, graph.to_float(value.body))
     return Built(value, reading.inputs, dims.classes(), dims.guards(), dims)
 

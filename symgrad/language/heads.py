@@ -76,11 +76,24 @@ def _call(name: str, printer: Any, args: Any) -> str:
 # --- parts that are not expressions ---------------------------------------------------
 
 
+def _as_basic(value: Any) -> Any:
+    """A SymPy object as it is; a Python number or truth value as SymPy's."""
+    if isinstance(value, sympy.Basic):
+        return value
+    if isinstance(value, bool):
+        return sympy.true if value else sympy.false
+    if isinstance(value, int):
+        return sympy.Integer(value)
+    if isinstance(value, float):
+        return sympy.Float(value)
+    raise TypeError(f"{value!r} is not a value of a keyword argument")
+
+
 class Keyword(sympy.Basic):
     """``name=value`` among the arguments of a head."""
 
     def __new__(cls, name: Any, value: Any) -> Any:
-        return sympy.Basic.__new__(cls, Str(str(name)), sympy.sympify(value))
+        return sympy.Basic.__new__(cls, Str(str(name)), _as_basic(value))
 
     @property
     def name(self) -> str:

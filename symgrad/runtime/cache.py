@@ -22,14 +22,13 @@ import struct
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache as memoise
 from pathlib import Path
 
 from symgrad.codegen import cpu
-from symgrad.errors import CacheWarning, OptionError
+from symgrad.errors import CacheWarning, OptionError, warn
 
 SUFFIX, PARTIAL = ".kernel", ".partial"
 DEFAULT_SIZE = 256 << 20
@@ -219,11 +218,10 @@ def _write(place: Path, path: Path, content: bytes) -> None:
 def _give_up(place: Path, error: OSError) -> None:
     _unusable.add(place)
     reason = error.strerror or str(error)
-    warnings.warn(
+    warn(
         f"compiled kernels are not kept on disk, because {place} cannot be used "
         f"({reason}): set SYMGRAD_CACHE to a directory of your own, or to off",
         CacheWarning,
-        stacklevel=2,
     )
 
 

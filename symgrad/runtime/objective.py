@@ -6,7 +6,6 @@ order of ``wrt``, each in C order.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from math import isnan
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError
+from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, warn
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_array, as_parameter, first_bad
 from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel
@@ -59,11 +58,10 @@ class Objective:
             if bad is not None:
                 place, value = bad
                 position = f"[{', '.join(map(str, place))}]" if place else ""
-                warnings.warn(
+                warn(
                     f"{name}{position} is {value}: the loss will not be finite unless "
                     "the expression masks such rows with where(isfinite(...), ..., 0)",
                     DataWarning,
-                    stacklevel=4,
                 )
 
     def __reduce__(self) -> tuple[Any, ...]:

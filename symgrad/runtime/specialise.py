@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from symgrad import graph
 from symgrad.codegen.layout import ArraySpec
-from symgrad.errors import ArgumentError
+from symgrad.errors import ArgumentError, UnusedParameterWarning, warn
 from symgrad.graph import Input, Node
 from symgrad.language import syntax
 from symgrad.language.build import Built, InputSpec, build
@@ -256,7 +256,17 @@ class Specialiser:
     def _parameter(self, built: Built, name: str, array: NDArray[Any]) -> Input:
         """A parameter that the expression does not use has a gradient of zeros."""
         found = built.inputs.get(name)
-        return found if found is not None else graph.input_(name, array.shape)
+        if found is not None:
+            return found
+        others = [n for n in built.inputs if n not in self.source.wrt]
+        near = difflib.get_close_matches(name, others, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        warn(
+            f"parameter {name} does not occur in the expression, so its gradient is "
+            f"zero{hint}",
+            UnusedParameterWarning,
+        )
+        return graph.input_(name, array.shape)
 
     def _reject_unused(self, built: Built, arrays: Arrays) -> None:
         known = [*built.inputs, *self.source.wrt]

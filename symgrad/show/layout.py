@@ -32,7 +32,9 @@ class Placement:
     height: float
 
 
-def place(sizes: Sequence[tuple[float, float]], args: Sequence[Sequence[int]]) -> Placement:
+def place(
+    sizes: Sequence[tuple[float, float]], args: Sequence[Sequence[int]]
+) -> Placement:
     """Places for boxes of ``sizes``; box k is computed from the boxes ``args[k]``.
 
     Arguments must come before their users.

@@ -148,7 +148,7 @@ def _make_printer() -> Any:
         def _print_exp(self, expr: Any) -> Any:
             return self._print_Function(expr)
 
-        _print_log = _print_Abs_ = _print_exp
+        _print_log = _print_exp
 
         def _print_Head(self, e: Any) -> Any:
             inner = self.bracketed(*self.listed(e.args))
@@ -193,16 +193,20 @@ def _make_printer() -> Any:
             if len(e.args) == 1:
                 return self.new("mrow", self.new("mo", "¬"), self._print(e.args[0]))
             sign = self.new("mo", _SIGNS.get(e.language_name, e.language_name))
-            return self.new("mrow", self._print(e.args[0]), sign, self._print(e.args[1]))
+            return self.new(
+                "mrow", self._print(e.args[0]), sign, self._print(e.args[1])
+            )
 
         def _print_WhereHead(self, e: Any) -> Any:
             condition, first, second = e.args
             rows = [(first, self.bare(condition)), (second, None)]
+            # The bar of the cases is a border: a brace needs a font that stretches.
             table = self.new("mtable", *(self.case(*row) for row in rows))
-            return self.new("mrow", self.new("mo", "{"), table)
+            table.setAttribute("class", "cases")
+            return table
 
         def case(self, value: Any, condition: Any) -> Any:
-            words = "otherwise" if condition is None else "if "
+            words = "otherwise" if condition is None else "if\u00a0"
             told = self.new("mrow", self.new("mtext", words))
             if condition is not None:
                 told.appendChild(condition)
@@ -227,7 +231,7 @@ def _make_printer() -> Any:
                 cell = self.new("mrow", self._print(name), self.new("mo", "="), cell)
             return self.new("mtr", self.new("mtd", cell))
 
-    return Printer({"mul_symbol": "&InvisibleTimes;"})
+    return Printer({"mul_symbol": "dot", "order": "none"})
 
 
 def _text_printer() -> Any:

@@ -80,7 +80,10 @@ def render(cards: Sequence[Card], title: str, note: str = "") -> str:
         f'<rect width="{width:.0f}" height="{height:.0f}" fill="var(--sg-paper)"/>',
         f'<g transform="translate({(width - placed.width) / 2:.1f} {MARGIN})">',
         *_edges(cards, sizes, placed),
-        *(_card(c, s, xy) for c, s, xy in zip(cards, sizes, placed.centres, strict=True)),
+        *(
+            _card(c, s, xy)
+            for c, s, xy in zip(cards, sizes, placed.centres, strict=True)
+        ),
         "</g>",
         f'<g transform="translate({MARGIN} {drawn + LINE * 0.5:.1f})">{legend}</g>',
         "</svg>",
@@ -115,7 +118,9 @@ def _card(card: Card, size: tuple[float, float], centre: tuple[float, float]) ->
 
 def _text(x: float, y: float, style: str, text: str, *, end: bool = False) -> str:
     anchor = ' text-anchor="end"' if end else ""
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}"{anchor}>{escape(text)}</text>'
+    return (
+        f'<text class="{style}" x="{x:.1f}" y="{y:.1f}"{anchor}>{escape(text)}</text>'
+    )
 
 
 def _edges(

@@ -94,13 +94,13 @@ class Trace:
         """
         found = next((s for s in self.steps if s.name == name), None)
         if found is None:
-            raise KeyError(f"no step {name!r}: there are {[s.name for s in self.steps]}")
+            raise KeyError(
+                f"no step {name!r}: there are {[s.name for s in self.steps]}"
+            )
         return found
 
 
-def trace(
-    loss: Loss, values: Mapping[str, Any], *, elements: int = ELEMENTS
-) -> Trace:
+def trace(loss: Loss, values: Mapping[str, Any], *, elements: int = ELEMENTS) -> Trace:
     """Every step of ``loss`` at ``values``, with value, adjoint and rules.
 
     Computed by the reference interpreter, in float64, from the formula as it was
@@ -200,9 +200,7 @@ class _Tracer:
             for node in reading.order
         ]
         given = self.contributions(steps)
-        steps = [
-            replace(s, contributions=tuple(given[k])) for k, s in enumerate(steps)
-        ]
+        steps = [replace(s, contributions=tuple(given[k])) for k, s in enumerate(steps)]
         letters = {reading.letter[i]: n for i, n in reading.length.items()}
         title = self.loss._source.text or reading.formula(reading.root)
         return Trace(tuple(steps), letters, title, rows)
@@ -274,4 +272,3 @@ def _name(name: str) -> Any:
     from symgrad.language.syntax import Name
 
     return Name(name)
-
