@@ -13,6 +13,7 @@ oracle's evaluation by a few units in its last place; where the gradient answers
 than ``RESPONSE`` of the largest one, the loss is rejected.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import random_shapes as shapes
 from oracles import torch_gradient
-from random_trees import ROUND, Maker, Shape, Tree, Unsuitable, inside, tree
+from random_trees import ELEMENTS, ROUND, Maker, Shape, Tree, Unsuitable, inside, tree
 
 RESPONSE = 2e-12
 """The largest answer of the gradient to noise, relative, of a loss that is compared."""
@@ -242,7 +243,9 @@ PRODUCTIONS: tuple[tuple[Callable[[Maker, Shape], Tree], float], ...] = (
 
 
 def make(maker: Maker, shape: Shape) -> Tree:
-    """A random expression of ``shape``."""
+    """A random expression of ``shape``; raises Unsuitable if that is large."""
+    if math.prod(shape) > ELEMENTS:
+        raise Unsuitable("too large")
     maker.budget -= 1
     if maker.budget < 0 or maker.chance(0.1):
         return maker.leaf(shape)

@@ -4,7 +4,6 @@
 production of the generator needs: dice, lengths, names and leaves.
 """
 
-import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -147,9 +146,7 @@ class Maker:
     # -- expressions --
 
     def make(self, shape: Shape) -> Tree:
-        """A random expression of ``shape``; raises Unsuitable if that is large."""
-        if math.prod(shape) > ELEMENTS:
-            raise Unsuitable("too large")
+        """A random expression of ``shape``."""
         return self.grow(self, shape)
 
     def leaf(self, shape: Shape) -> Tree:

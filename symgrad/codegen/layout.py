@@ -214,8 +214,8 @@ def tile_columns(array: Input) -> Node:
 def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
     """The inputs that are worth loading in blocks of whole rows.
 
-    Floating point, C order, rank 2 or more, rows of at least one 128-bit piece, read at
-    the row index; and read by more than single columns.
+    Floating point, C order, rank 2 or more, two columns or more, read at the row index;
+    and read by more than a few single columns.
     """
     reads: dict[Input, set[tuple[Node, ...]]] = {}
     for s in statements_in(step.items):
@@ -238,7 +238,7 @@ def _worth_a_tile(array: Input, spec: ArraySpec, reads: set[tuple[Node, ...]]) -
     columns = tile_columns(array)
     if not isinstance(columns, Const):
         return True
-    if columns.value < 4:
+    if columns.value < 2:
         return False
     single = all(isinstance(i, Const) for indices in reads for i in indices)
     return not single or 2 * len(reads) >= columns.value

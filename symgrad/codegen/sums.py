@@ -25,10 +25,9 @@ SumKey = tuple[Statement, int | None]
 
 def combine(emitter: Emitter, kind: str, a: Value, b: Value) -> Value:
     """Two partial results of a reduction as one."""
-    opcode = COMBINE[kind]
-    if opcode in ("minimum", "maximum"):
-        return emitter.intrinsic(opcode, a, b)
-    return emitter.binary(opcode, a, b)
+    if kind in ("min", "max"):
+        return operations.BASIC[COMBINE[kind]](emitter, a, b)
+    return emitter.binary(COMBINE[kind], a, b)
 
 
 def kind_of(statement: Statement) -> str:

@@ -28,14 +28,13 @@ def load_tile(writer: SumWriter, array: Input, end: Value) -> None:
     zero.
     """
     assert writer.row_base is not None
-    emitter = writer.home()
-    full = emitter.icmp(
-        "sle",
-        emitter.binary("add", writer.row_base, emitter.const(writer.lanes, "i64")),
-        end,
-    )
     tile = _Tile(writer, array)
     emitter = writer.home()
+    if tile.static is not None and tile.static < tile.piece:
+        tile.gathered()
+        return
+    after = emitter.binary("add", writer.row_base, emitter.const(writer.lanes, "i64"))
+    full = emitter.icmp("sle", after, end)
     if tile.static is None:  # a piece must fit into a row
         room = emitter.const(tile.piece, "i64")
         full = emitter.binary("and", full, emitter.icmp("sge", tile.columns, room))

@@ -111,7 +111,7 @@ def _card(card: Card, size: tuple[float, float], centre: tuple[float, float]) ->
         line = top + LINE * k
         style = f"sg-{word}" if word else "sg-soft"
         if word:
-            inner.append(_text(left + PAD, line, "sg-soft", word))
+            inner.append(_text(left + PAD, line, f"sg-soft sg-{word}-word", word))
         inner.append(_text(left + PAD + label, line, style, text))
     return f'<g class="sg-card sg-{card.kind}"{number}>{"".join(inner)}</g>'
 
