@@ -7,6 +7,8 @@ for each unit by which that node grows.
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import symgrad as sg
@@ -40,7 +42,7 @@ def backward() -> dict[str, Any]:
     return adjoints
 
 
-def main() -> None:
+def main(plot: Path | None = None) -> None:
     """Print each node with its value and adjoint; then take one step downhill."""
     values, adjoints = forward(VALUES), backward()
     print("node        value   adjoint")
@@ -57,7 +59,11 @@ def main() -> None:
 
     moved = {name: VALUES[name] - 0.01 * float(gradient[name]) for name in VALUES}
     print(f"\nAfter one step against the gradient, lr = 0.01: L = {f(**moved):.6f}")
+    if plot is not None:
+        sg.draw(f, **VALUES).save(plot)
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plot", type=Path, help="write a drawing to this .svg file")
+    main(parser.parse_args().plot)

@@ -5,7 +5,7 @@ its gradients. Start with :func:`compile`, :func:`model` and :func:`minimize`.
 """
 
 from symgrad import errors
-from symgrad.api import compile, minimize, model, parse
+from symgrad.api import compile, draw, minimize, model, parse, report
 from symgrad.errors import SymgradError, SymgradWarning
 
 __version__ = "0.1.0"
@@ -19,10 +19,12 @@ __all__ = [
     "__version__",
     "compile",
     "define",
+    "draw",
     "errors",
     "minimize",
     "model",
     "parse",
+    "report",
 ]
 
 _LAZY = {

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from symgrad.language.syntax import Program
     from symgrad.runtime.function import Loss
     from symgrad.runtime.model import Model
+    from symgrad.show.drawing import Drawing
+    from symgrad.show.report import Report
 
-__all__ = ["compile", "minimize", "model", "parse"]
+__all__ = ["compile", "draw", "minimize", "model", "parse", "report"]
 
 
 def parse(text: str, *, limits: Limits | None = None) -> Any:
@@ -173,6 +175,43 @@ def minimize(
         history=history,
         **options,
     )
+
+
+def draw(loss: Loss, /, **values: Any) -> Drawing:
+    """The graph of a compiled loss, with value and adjoint at each node.
+
+    Args:
+        loss: what :func:`compile` returned.
+        values: all parameters and data, by name.
+
+    Returns:
+        A drawing that notebooks show; ``svg``, ``to_dot()``, ``to_mermaid()`` and
+        ``save(path)`` give it in other forms.
+
+    Raises:
+        ArgumentError, ShapeError, DTypeError: as calling the loss does.
+    """
+    from symgrad.show.drawing import draw as made
+
+    return made(loss, values)
+
+
+def report(loss: Loss, /, **values: Any) -> Report:
+    """A page to step through in a browser: forward, loss, backward, update, kernel.
+
+    Args:
+        loss: what :func:`compile` returned.
+        values: all parameters and data, by name; the descents start there.
+
+    Returns:
+        A report with ``html``, one page without any other file, and ``save(path)``.
+
+    Raises:
+        ArgumentError, ShapeError, DTypeError: as calling the loss does.
+    """
+    from symgrad.show.report import report as made
+
+    return made(loss, values)
 
 
 def _in_order(wrt: Sequence[str], init: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,19 @@ ELEMENTWISE: tuple[Case, ...] = (
              a**2 * x**3 - x**-1.0 * a**0.5 + (x + 0.1) ** a + 2 ** (a * x)
          ),
          {"a": "positive"}, {"x": "n positive"}),
+    Case("any power", "sum((a*x)**(b*y))",
+         lambda m, a, b, x, y: m.sum((a * x) ** (b * y)),
+         {"a": "positive", "b": ""}, {"x": "n positive", "y": "n"}, single=1e-3),
+    Case("signs", "sum(-(a*x - y)**3 * -(x - b) - (-(a - y)) + -x*-a)",
+         lambda m, a, b, x, y: m.sum(
+             -((a * x - y) ** 3) * -(x - b) - (-(a - y)) + -x * -a
+         ),
+         {"a": "", "b": ""}, {"x": "n", "y": "n"}, single=1e-3),
+    Case("roots of squares", "sum(sqrt((a*x)**2)*y + sqrt(z*z)*a + sqrt(a + x*x)**2)",
+         lambda m, a, x, y, z: m.sum(
+             abs(a * x) * y + abs(z) * a + a + x * x
+         ),
+         {"a": "positive"}, {"x": "n", "y": "n", "z": "n"}, single=1e-3),
     Case("high powers", "sum((a*x)**7 - (a*x)**-3 + (a*x)**1.5 + (a*x)**-0.5)",
          lambda m, a, x: m.sum(
              (a * x) ** 7 - (a * x) ** -3.0 + (a * x) ** 1.5 + (a * x) ** -0.5

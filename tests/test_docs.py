@@ -2,8 +2,8 @@
 
 In each file of ``docs`` the Python blocks run in order in one namespace, and so do the
 commands ``$ symgrad ...`` of console blocks. What is printed must be the text of the
-block that follows in ``text`` (for a command: the rest of its own block); ``...`` in it
-stands for anything, where numbers depend on the machine.
+block that follows in ``text`` or ``mermaid`` (for a command: the rest of its own
+block); ``...`` in it stands for anything, where numbers depend on the machine.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def test_blocks_run_and_print_what_they_say(path, monkeypatch, tmp_path):
     for block, after in zip(found, [*found[1:], None], strict=True):
         if block.language == "python":
             output = run_python(path, block, names)
-            if after is not None and after.language == "text":
+            if after is not None and after.language in {"text", "mermaid"}:
                 assert_printed(path, block, output, after.text)
         elif block.language == "console":
             assert_printed(path, block, *run_command(block))

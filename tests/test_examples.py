@@ -250,17 +250,17 @@ def test_gradient_by_torch(case):
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
 def test_runs(path, capsys, monkeypatch, tmp_path):
+    source, arguments, pictures = path.read_text(encoding="utf-8"), [], []
+    if '"--plot"' in source and (MATPLOTLIB or "matplotlib" not in source):
+        pictures = ["picture.png" if "matplotlib" in source else "picture.svg"]
+        arguments = ["--plot", *pictures]
     monkeypatch.chdir(tmp_path)
-    picture, arguments = tmp_path / "picture.png", []
-    draws = MATPLOTLIB and '"--plot"' in path.read_text(encoding="utf-8")
-    if draws:
-        arguments = ["--plot", str(picture)]
     monkeypatch.setattr(sys, "argv", [str(path), *arguments])
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out
-    assert [p.name for p in tmp_path.iterdir()] == (["picture.png"] if draws else [])
-    if draws:
-        assert picture.stat().st_size > 20_000
+    assert [p.name for p in tmp_path.iterdir()] == pictures
+    for picture in pictures:
+        assert (tmp_path / picture).stat().st_size > 4_000
 
 
 def test_are_short_and_listed():
@@ -287,6 +287,23 @@ def test_lesson_forward_and_backward(capsys):
     d, e = values["d"], values["e"]
     by_node = [(d * f, 1), (d, f), (e, f), (a, f * b), (b, f * a), (c, f), (f, d)]
     assert numbers == [list(pair) for pair in by_node]
+
+
+def test_lesson_draws_every_node(tmp_path, capsys):
+    from xml.etree import ElementTree
+
+    script = example("lesson")
+    script.main(tmp_path / "lesson.svg")
+    capsys.readouterr()
+    texts = [
+        "".join(element.itertext())
+        for element in ElementTree.parse(tmp_path / "lesson.svg").iter()
+        if element.tag.endswith("text")
+    ]
+    for title in (*"abcf", "e = a·b", "d = e + c", "L = d·f"):
+        assert texts.count(title) == 1
+    for number in ("-8", "6", "-4", "10"):
+        assert number in texts
 
 
 def test_lesson_is_what_torch_finds():
@@ -349,6 +366,22 @@ def test_neuron_gradients_add_over_samples():
     ]
     mean = {name: np.mean([g[name] for g in batches], axis=0) for name in start}
     assert_same(mean, {name: g / 40 for name, g in by_hand.items()})
+
+
+def test_neuron_of_all_samples_is_what_torch_finds():
+    script = example("neuron")
+    X, y = script.samples(40)
+    start = {"w": np.array([0.5, -0.25]), "b": 0.1}
+    for loss, total in ((script.ALL, "sum"), (script.MEAN, "mean")):
+        _, expected = torch_gradient(
+            lambda t, p, d, total=total: getattr(
+                (t.tanh(d["X"] @ p["w"] + p["b"]) - d["y"]) ** 2, total
+            )(),
+            start,
+            {"X": X, "y": y},
+        )
+        found = sg.compile(loss, wrt=["w", "b"]).grad(**start, X=X, y=y)
+        assert_same(found, expected)
 
 
 def test_descent_follows_its_formula():

@@ -111,7 +111,7 @@ def recipe() -> tuple[str, ...]:
         llvm.get_process_triple(),
         machine.cpu,
         machine.feature_string,
-        repr(_OPTIONS),
+        repr((_OPTIONS, LONG_TEXT)),
     )
 
 

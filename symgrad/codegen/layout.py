@@ -218,12 +218,12 @@ def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
     and read by more than a few single columns.
     """
     reads: dict[Input, set[tuple[Node, ...]]] = {}
-    for s in statements_in(step.items):
-        for node in graph.walk(s.expressions):
-            if not isinstance(node, Load) or not isinstance(node.array, Input):
-                continue
-            if len(node.indices) >= 2 and node.indices[0] is step.row:
-                reads.setdefault(node.array, set()).add(node.indices[1:])
+    roots = [e for s in statements_in(step.items) for e in s.expressions]
+    for node in graph.walk(roots):
+        if not isinstance(node, Load) or not isinstance(node.array, Input):
+            continue
+        if len(node.indices) >= 2 and node.indices[0] is step.row:
+            reads.setdefault(node.array, set()).add(node.indices[1:])
     return frozenset(
         array
         for array, columns in reads.items()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from symgrad import data as datafile
 from symgrad.commands import question as asked
@@ -17,6 +18,7 @@ EPILOG = """\
 examples:
   symgrad explain "(a*b + c)*f" --wrt a,b,c,f --set a=2,b=-3,c=10,f=-2
   symgrad explain "mean((y - a*x)**2)" --wrt a --set a=1 --data points.csv
+  symgrad explain "y ~ a*x + b" --set a=0,b=0 --data points.csv --html report.html
 
 Without values for all names only the gradient formulas can be shown, and every name
 without a value is taken for a number.
@@ -33,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dropna", action="store_true", help="leave out rows with missing values")
     add("--dtype", choices=("float64", "float32"), default="float64")
     add("--code", action="store_true", help="print the kernel as Numba Python, too")
+    add("--html", metavar="FILE", help="write a page to step through in a browser")
+    add("--draw", metavar="FILE", help="write the graph as .svg, .dot or .mmd")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,17 +46,40 @@ def run(options: argparse.Namespace) -> int:
     values = read_values(names, options)
     wrt = parameters(names, options)
     unknown = [n for n in names if n not in values and n not in asked.CONSTANTS]
-    print(f"loss\n  {question.loss}")
-    if unknown:
-        print(f"\nno values for {', '.join(unknown)}: taken for numbers")
-        print(
-            "\n" + derivation(question.loss, wrt, dict.fromkeys(unknown, 0.0) | values)
+    if unknown and (options.html or options.draw):
+        raise OptionError(
+            f"{'--html' if options.html else '--draw'} shows values, and there are none "
+            f"for {', '.join(unknown)}: give them with --set or --data"
         )
-    else:
-        print("\n" + graph(question.loss, wrt, values))
-        print("\n" + derivation(question.loss, wrt, values))
-        print("\n" + kernel(question.loss, wrt, values, options))
+    say(f"loss\n  {question.loss}\n")
+    if unknown:
+        say(f"no values for {', '.join(unknown)}: taken for numbers\n")
+        numbers = dict.fromkeys(unknown, 0.0) | values
+        say(derivation(question.loss, wrt, numbers))
+        return 0
+    say(graph(question.loss, wrt, values))
+    say("\n" + derivation(question.loss, wrt, values))
+    say("\n" + kernel(question.loss, wrt, values, options))
+    write(question.loss, wrt, values, options)
     return 0
+
+
+def say(text: str) -> None:
+    """Print, also where the terminal lacks some of the characters."""
+    print(tree.printable(text, sys.stdout))
+
+
+def write(
+    loss: str, wrt: list[str], values: Mapping[str, Any], options: argparse.Namespace
+) -> None:
+    """The files that --html and --draw ask for."""
+    from symgrad.api import compile, draw, report
+
+    f = compile(loss, wrt=wrt, dtype=options.dtype)
+    for path, make in ((options.html, report), (options.draw, draw)):
+        if path:
+            make(f, **values).save(Path(path))
+            say(f"\nwrote {path}")
 
 
 def parameters(names: tuple[str, ...], options: argparse.Namespace) -> list[str]:
@@ -79,41 +106,14 @@ def read_values(names: tuple[str, ...], options: argparse.Namespace) -> dict[str
 
 
 def graph(loss: str, wrt: list[str], values: Mapping[str, Any]) -> str:
-    """The tree, the value of each node, and the derivative of the loss by it."""
-    from symgrad.differentiate import gradient
-    from symgrad.interpret import evaluate
+    """The tree, the value of each step, and the derivative of the loss by it."""
+    from symgrad.api import compile
+    from symgrad.show.trace import trace
 
-    arrays = {name: np.asarray(v) for name, v in values.items()}
-    root = _build(loss, wrt, arrays)
-    rows = tree.lines(root)
-    nodes = [n for n in dict.fromkeys(r.node for r in rows) if n is not None]
-    numbers = dict(zip(nodes, evaluate(nodes, arrays), strict=True))
-    adjoints = tree.adjoints(root, evaluate, gradient, arrays)
-    cells = [("graph", "value", "adjoint")]
-    for row in rows:
-        known = row.node is not None and not row.repeated
-        found = [d.get(row.node) if known else None for d in (numbers, adjoints)]
-        first, second = ("" if v is None else table.value(v) for v in found)
-        cells.append((row.text, first, second))
-    return table.align(cells)
-
-
-def _build(loss: str, wrt: list[str], arrays: Mapping[str, np.ndarray]) -> Any:
-    """The loss as a graph, every size as it is now."""
-    from symgrad.language.build import InputSpec, build, default_static
-    from symgrad.language.parser import parse_text
-
-    specs = {
-        name: InputSpec(
-            name=name,
-            shape=array.shape,
-            type="int" if array.dtype.kind in "iu" and name not in wrt else "float",
-            parameter=name in wrt,
-            static=default_static(array.shape, name in wrt),
-        )
-        for name, array in arrays.items()
-    }
-    return build(parse_text(loss), specs).value.body
+    found = trace(compile(loss, wrt=wrt), values)
+    paint = tree.ansi if tree.coloured(sys.stdout) else None
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return tree.render(found, paint, width)
 
 
 def derivation(loss: str, wrt: list[str], values: Mapping[str, Any]) -> str:

@@ -30,10 +30,10 @@ from symgrad.schedule import Plan, cost, make_plan
 from symgrad.schedule.legalise import gather_form, inline_arrays, legalise
 from symgrad.schedule.nest import statements_in
 
-PARALLEL_SECONDS = 150e-6
+PARALLEL_SECONDS = 100e-6
 """A pass estimated shorter than this runs on one thread."""
 
-SECONDS_PER_COST = 0.12e-9
+SECONDS_PER_COST = 0.03e-9
 """Rough time of one unit of the table's costs, per row."""
 
 SMALL_BYTES = 1 << 18

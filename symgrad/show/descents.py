@@ -27,7 +27,9 @@ _POWER = 25  # iterations for the largest curvature
 @dataclass(frozen=True)
 class Run:
     """One descent: the loss at the start and after each step, likewise the first
-    ``SHOWN`` components of the parameters (steps + 1, shown) and of the gradient."""
+    ``SHOWN`` components of the parameters (steps + 1, shown) and of the gradient.
+    kind: "slow", "converging", "oscillating", "diverging", or "unbounded" (it falls
+    ever faster)."""
 
     lr: float
     losses: list[float]
@@ -51,7 +53,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Map:
-    """The loss (rows of y) over a grid, for two parameters in all."""
+    """The loss (rows of y) over a grid of two parameters; one row for a single one."""
 
     x: list[float]
     y: list[float]
@@ -90,18 +92,21 @@ class Landscape:
         return float(self.objective(point))
 
     def map(self, runs: list[Run]) -> Map | None:
-        """The loss around the best descents of two parameters; None for others."""
-        if self.start.size != 2:
+        """The loss around the tame descents of one or two parameters, else None."""
+        if self.start.size > 2:
             return None
         tame = [r for r in runs if r.kind in ("slow", "converging")] or runs[:1]
         points = np.concatenate([np.asarray(r.points) for r in tame])
         points = points[np.isfinite(points).all(axis=1)]
         low, high = points.min(axis=0), points.max(axis=0)
         margin = 0.35 * np.maximum(high - low, 0.2 * np.maximum(1.0, abs(high)))
-        x, y = (np.linspace(low[k] - margin[k], high[k] + margin[k], _GRID)
-                for k in (0, 1))  # fmt: skip
-        z = [[float(self.objective(np.array([a, b]))) for a in x] for b in y]
-        return Map(x.tolist(), y.tolist(), z)
+        axes = [np.linspace(a, b, _GRID) for a, b in zip(low - margin, high + margin,
+                                                         strict=True)]  # fmt: skip
+        rows = [[np.array([a, b]) for a in axes[0]] for b in axes[-1]]
+        if self.start.size == 1:
+            rows = [[np.array([a]) for a in axes[0]]]
+        z = [[float(self.objective(point)) for point in row] for row in rows]
+        return Map(axes[0].tolist(), axes[-1].tolist(), z)
 
     # -- learning rates --------------------------------------------------------------
 
@@ -160,13 +165,15 @@ class Landscape:
 
 
 def kind_of(losses: list[float]) -> str:
-    """ "slow", "converging", "oscillating" or "diverging", by the recorded losses."""
+    """What a descent does: see ``Run.kind``."""
     values = np.asarray(losses)
     if not np.isfinite(values).all() or values[-1] > values[0] + 1e-12 * abs(values[0]):
         return "diverging"
     if len(values) < 3:
         return "converging"
     steps = np.diff(values)
+    if steps[-1] < 0 and abs(steps[-1]) > 4 * abs(steps).mean() > 4 * abs(steps[0]):
+        return "unbounded"
     scale = 1e-9 * max(1.0, float(np.abs(values).max()))
     if (steps > scale).mean() > 0.15:
         return "oscillating"

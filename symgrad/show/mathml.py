@@ -9,10 +9,12 @@ from html import escape
 from itertools import islice
 from typing import Any
 
-from symgrad.graph import Array, Node, Scatter
+from symgrad.graph import Array, Node, Scatter, to_text, walk
 
 LIMIT = 250
 """An expression of more parts is written as text."""
+NODES = 700
+"""A graph of more nodes is not handed to SymPy, which walks by recursion."""
 _TEXT = 6000  # characters of it
 
 _SIGNS = {
@@ -22,7 +24,7 @@ _SIGNS = {
 }  # fmt: skip
 
 
-def formula(left: str, expression: Any, indices: tuple[Any, ...] = ()) -> str:
+def formula(left: str, expression: Any) -> str:
     """``left = expression`` as an element of HTML.
 
     ``left`` is MathML, or empty. A ``Let`` becomes a line for each definition.
@@ -34,25 +36,16 @@ def formula(left: str, expression: Any, indices: tuple[Any, ...] = ()) -> str:
     if isinstance(expression, Let):
         pairs = [(typeset(name), value) for name, value in expression.definitions]
         body = expression.body
-    if left and indices:
-        bound = "<mo>,</mo>".join(typeset(i) for i in indices)
-        left = f"<msub><mrow>{left}</mrow><mrow>{bound}</mrow></msub>"
     pairs.append((left, body))
-    return "".join(f'<div class="formula">{_line(*pair)}</div>' for pair in pairs)
+    return "".join(_line(*pair) for pair in pairs)
 
 
 def _line(left: str, body: Any) -> str:
-    try:
-        if not _is_long(body):
-            right = typeset(body)
-            equals = f"<mrow>{left}</mrow><mo>=</mo>" if left else ""
-            return f'<math display="block">{equals}<mrow>{right}</mrow></math>'
-    except RecursionError:
-        pass  # deep rather than wide; as text, then
-    text = str(body)
-    text = text if len(text) <= _TEXT else text[:_TEXT] + " …"
-    head = f"<math><mrow>{left}</mrow><mo>=</mo></math> " if left else ""
-    return f"{head}<code>{escape(text)}</code>"
+    if _is_long(body):
+        return _as_text(left, str(body))
+    equals = f"<mrow>{left}</mrow><mo>=</mo>" if left else ""
+    inside = f"{equals}<mrow>{typeset(body)}</mrow>"
+    return f'<div class="formula"><math displaystyle="true">{inside}</math></div>'
 
 
 def _is_long(expression: Any) -> bool:
@@ -62,11 +55,15 @@ def _is_long(expression: Any) -> bool:
     return sum(1 for _ in parts) > LIMIT
 
 
-def derivative(loss: str, name: str) -> str:
-    """MathML of the partial derivative of ``loss`` by ``name``."""
+def derivative(loss: str, name: str, indices: tuple[Any, ...] = ()) -> str:
+    """MathML of the partial derivative of ``loss`` by ``name``, or an element of it."""
+    below = identifier(name)
+    if indices:
+        bound = "<mo>,</mo>".join(typeset(i) for i in indices)
+        below = f"<msub>{below}<mrow>{bound}</mrow></msub>"
     return (
         f"<mfrac><mrow><mo>∂</mo>{identifier(loss)}</mrow>"
-        f"<mrow><mo>∂</mo>{identifier(name)}</mrow></mfrac>"
+        f"<mrow><mo>∂</mo>{below}</mrow></mfrac>"
     )
 
 
@@ -75,16 +72,32 @@ def identifier(name: str) -> str:
     return f"<mi>{escape(name)}</mi>"
 
 
-def notation(root: Node, sizes: dict[str, str] | None = None) -> tuple[Any, Any]:
-    """Expression and axes of a closed scalar or of an element of a tensor."""
+def graph_formula(
+    loss: str, root: Node, name: str | None = None, sizes: dict[str, str] | None = None
+) -> str:
+    """``loss = root``, or the derivative by ``name`` ``= root``, as HTML.
+
+    sizes: names for run-time lengths, see ``graph_to_sympy.size_names``.
+    """
     from symgrad.language.graph_to_sympy import graph_to_sympy
 
-    found = graph_to_sympy(root, sizes)
-    return found.expression, found.indices if _is_tensor(root) else ()
+    plain = identifier(loss) if name is None else derivative(loss, name)
+    if len(walk(root)) > NODES:
+        return _as_text(plain, to_text(root, _TEXT))
+    try:
+        found = graph_to_sympy(root, sizes)
+        is_tensor = isinstance(root, (Array, Scatter))
+        if name is not None and is_tensor:
+            plain = derivative(loss, name, found.indices)
+        return formula(plain, found.expression)
+    except RecursionError:  # SymPy walks expressions by recursion
+        return _as_text(plain, to_text(root, _TEXT))
 
 
-def _is_tensor(root: Node) -> bool:
-    return isinstance(root, (Array, Scatter))
+def _as_text(left: str, text: str) -> str:
+    text = text if len(text) <= _TEXT else text[:_TEXT] + " …"
+    head = f"<math><mrow>{left}</mrow><mo>=</mo></math> " if left else ""
+    return f'<div class="formula">{head}<code>{escape(text)}</code></div>'
 
 
 def typeset(expression: Any) -> str:
@@ -103,7 +116,9 @@ def _printer() -> Any:
 
 def _make_printer() -> Any:
     """SymPy's printer for presentation, taught the heads of the language."""
+    import sympy
     from sympy.printing.mathml import MathMLPresentationPrinter
+    from sympy.printing.precedence import precedence_traditional as precedence
 
     from symgrad.language.function_heads import ConditionHead
 
@@ -149,6 +164,57 @@ def _make_printer() -> Any:
             return self._print_Function(expr)
 
         _print_log = _print_exp
+
+        # SymPy's own printer drops the brackets of ``y - (a + b)`` that is unevaluated.
+
+        def _print_Add(self, expr: Any, order: Any = None) -> Any:
+            row = self.new("mrow")
+            for k, term in enumerate(expr.args):
+                negative, rest = _signed(term)
+                if negative or k:
+                    row.appendChild(self.new("mo", "−" if negative else "+"))
+                level = _ADD + 1 if negative else _ADD
+                row.appendChild(self.within(rest, level))
+            return row
+
+        def _print_Mul(self, expr: Any) -> Any:
+            negative, rest = _signed(expr)
+            above, below = _fraction(rest)
+            body = self.product(above)
+            if below:
+                body = self.new("mfrac", body, self.product(below))
+            return self.new("mrow", self.new("mo", "−"), body) if negative else body
+
+        def _print_Pow(self, expr: Any) -> Any:
+            if expr.exp == sympy.Rational(1, 2):
+                return self.new("msqrt", self._print(expr.base))
+            if expr.exp == -1:
+                return self.new("mfrac", self.new("mn", "1"), self._print(expr.base))
+            plain = precedence(expr.base) > _POW
+            plain &= not isinstance(expr.base, (sympy.Sum, sympy.Product))
+            base = self._print(expr.base)
+            raised = base if plain else self.bracketed(base)
+            return self.new("msup", raised, self._print(expr.exp))
+
+        def product(self, factors: Any) -> Any:
+            if len(factors) == 1:
+                return self._print(factors[0])
+            row = self.new("mrow")
+            for k, factor in enumerate(factors):
+                if k:
+                    row.appendChild(self.new("mo", "·"))
+                is_sum = isinstance(factor, (sympy.Sum, sympy.Product))
+                enclosed = is_sum and k + 1 < len(factors)
+                shown = self.within(factor, _MUL + 1 if k else _MUL)
+                row.appendChild(self.bracketed(shown) if enclosed else shown)
+            return row
+
+        def within(self, expr: Any, level: int) -> Any:
+            """In brackets if it holds together less tightly than ``level``."""
+            if isinstance(expr, (sympy.Sum, sympy.Product)):
+                return self._print(expr)
+            shown = self._print(expr)
+            return self.bracketed(shown) if precedence(expr) < level else shown
 
         def _print_Head(self, e: Any) -> Any:
             inner = self.bracketed(*self.listed(e.args))
@@ -232,6 +298,41 @@ def _make_printer() -> Any:
             return self.new("mtr", self.new("mtd", cell))
 
     return Printer({"mul_symbol": "dot", "order": "none"})
+
+
+_ADD, _MUL, _POW = 40, 50, 60  # SymPy's precedences
+
+
+def _signed(expr: Any) -> tuple[bool, Any]:
+    """Whether ``expr`` begins with a minus, and what follows it."""
+    import sympy
+
+    if isinstance(expr, sympy.Number) and expr.is_negative:
+        return True, -expr
+    if not isinstance(expr, sympy.Mul):
+        return False, expr
+    first, *rest = expr.args
+    if not (isinstance(first, sympy.Number) and first.is_negative):
+        return False, expr
+    factors = rest if first == -1 else [-first, *rest]
+    if len(factors) == 1:
+        return True, factors[0]
+    return True, sympy.Mul(*factors, evaluate=False)
+
+
+def _fraction(expr: Any) -> tuple[list[Any], list[Any]]:
+    """The factors above and below the line of a product, as they are written."""
+    import sympy
+
+    factors = expr.args if isinstance(expr, sympy.Mul) else (expr,)
+    above: list[Any] = []
+    below: list[Any] = []
+    for factor in factors:
+        if isinstance(factor, sympy.Pow) and factor.exp == -1:
+            below.append(factor.base)
+        else:
+            above.append(factor)
+    return above or [sympy.Integer(1)], below
 
 
 def _text_printer() -> Any:

@@ -21,7 +21,6 @@ from symgrad.show.drawing import Drawing, draw
 from symgrad.show.trace import Step, Trace
 
 if TYPE_CHECKING:
-    from symgrad.graph import Node
     from symgrad.runtime.function import Loss
 
 _ROWS = 4  # of an array that a step shows
@@ -112,9 +111,12 @@ def _finite(value: Any) -> Any:
 
 
 def _start(runs: list[Run]) -> int:
-    """The run that the slider begins with: the lowest final loss."""
-    finals = [r.losses[-1] if math.isfinite(r.losses[-1]) else math.inf for r in runs]
-    return int(np.argmin(finals))
+    """The run that the slider begins with: the lowest final loss of those that settle.
+
+    Without any, the smallest learning rate.
+    """
+    tame = [k for k, r in enumerate(runs) if r.kind not in ("diverging", "unbounded")]
+    return min(tame, key=lambda k: runs[k].losses[-1], default=0)
 
 
 # --- steps ----------------------------------------------------------------------------
@@ -155,7 +157,7 @@ def _step(step: Step, trace: Trace) -> dict[str, Any]:
 def _sample(value: Any) -> list[list[str]]:
     """The first rows and columns, as text; none of a scalar."""
     array = np.asarray(value)
-    if array.ndim == 0:
+    if array.ndim == 0 or array.size == 0:
         return []
     flat = array.reshape(array.shape[0], -1)[:_ROWS, : _ROWS + 1]
     return [[cards.summary(x, 5) for x in row] for row in flat]
@@ -199,7 +201,8 @@ def _summary(trace: Trace) -> str:
 
 
 def _loss_formula(loss: Loss, name: str) -> str:
-    return mathml.formula(mathml.identifier(name), loss.expr)
+    """The loss as it was written, in index notation."""
+    return mathml.graph_formula(name, loss._latest().built.value.body)
 
 
 def _gradients(loss: Loss, name: str) -> str:
@@ -214,8 +217,8 @@ def _gradients(loss: Loss, name: str) -> str:
     sizes = size_names([*raw, *final])
     parts = []
     for parameter, before, after in zip(loss.wrt, raw, final, strict=True):
-        first = _gradient(name, parameter, before, sizes)
-        second = _gradient(name, parameter, after, sizes)
+        first = mathml.graph_formula(name, before, parameter, sizes)
+        second = mathml.graph_formula(name, after, parameter, sizes)
         if first == second:
             second = '<p class="note">Nothing to simplify: the same.</p>'
         parts.append(
@@ -223,11 +226,6 @@ def _gradients(loss: Loss, name: str) -> str:
             f"<section><h4>after</h4>{second}</section></div>"
         )
     return "".join(parts)
-
-
-def _gradient(loss: str, name: str, node: Node, sizes: dict[str, str]) -> str:
-    expression, indices = mathml.notation(node, sizes)
-    return mathml.formula(mathml.derivative(loss, name), expression, indices)
 
 
 def _rewrites(loss: Loss) -> str:

@@ -225,7 +225,7 @@ class _Tracer:
         probes: dict[Node, Input] = {n: n for n in wanted if isinstance(n, Input)}
         zeros: dict[str, Values] = {}
         done: dict[Node, Node] = {}
-        for node in graph.walk(reading.root):
+        for node in graph.walk(reading.top):
             new = graph.rebuild(node, tuple(done[c] for c in node.children))
             if node in wanted and not isinstance(node, (Input, Array, Scatter)):
                 axes = reading.axes(node)
@@ -234,7 +234,7 @@ class _Tracer:
                 zeros[probe.name] = np.zeros([reading.length[i] for i in axes])
                 new = new + graph.load(probe, axes)
             done[node] = new
-        roots = gradient(done[reading.root], list(probes.values()))
+        roots = gradient(done[reading.top], list(probes.values()))
         found = evaluate(roots, {**self.arrays, **zeros}, self.lengths)
         return dict(zip(probes, found, strict=True))
 

@@ -1,165 +1,172 @@
-"""The graph of a loss as a tree of text, with the value and the adjoint of each node.
+"""The steps of a loss as a tree of text, with the value and the adjoint of each.
 
-The adjoint of a node is the derivative of the loss with respect to it: what reverse
-mode hands from each operation to its arguments. For ``(a*b + c)*f``::
+For ``(a*b + c)*f``::
 
-    mul            -8   1
-    ├─ add          4  -2
-    │  ├─ mul      -6  -2
-    │  │  ├─ a      2   6
-    │  │  └─ b     -3  -4
-    │  └─ c        10  -2
-    └─ f           -2   4
+    step               value  adjoint
+    L = v2·f           -8      1
+    ├─ v2 = v1 + c      4     -2
+    │  ├─ v1 = a·b     -6     -2
+    │  │  ├─ a          2      6
+    │  │  └─ b         -3     -4
+    │  └─ c            10     -2
+    └─ f               -2      4
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
-from symgrad.graph import (
-    FLOAT,
-    Array,
-    Call,
-    Const,
-    Index,
-    Input,
-    Load,
-    Node,
-    Reduce,
-    Scatter,
-    Size,
-    index_name,
-    input_,
-    load,
-    rebuild,
-    to_text,
-    walk,
-)
+from symgrad.show import table
+from symgrad.show.trace import Step, Trace
 
 MAX_LINES = 200
 """A longer tree is cut: it is for reading."""
 
-_SYMBOLS = {
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "neg": "-",
-    "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
+_NARROWEST = 24  # characters that a label keeps on a narrow terminal
+
+Paint = Callable[[str, str], str]
+"""A text and the name of its style, to the text as it is printed."""
+
+_COLOURS = {
+    "head": "1", "branch": "2", "operation": "", "parameter": "1;34", "data": "36",
+    "loss": "1", "value": "32", "adjoint": "35",
 }  # fmt: skip
+
+_ASCII = str.maketrans({
+    "├": "|", "└": "`", "│": "|", "─": "-", "·": "*", "Σ": "sum", "∂": "d", "²": "^2",
+    "³": "^3", "×": "*", "÷": "/", "−": "-", "≤": "<=", "≥": ">=", "≠": "!=", "π": "pi",
+    "…": "...", "µ": "u",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a tree: ``text`` with its branches drawn, and the node it shows."""
+    """One line: ``branch`` is drawn before ``label``; the step that it shows.
 
-    text: str
-    node: Node | None
+    repeated: its parts are shown where the step stands first. step: None for a remark.
+    """
+
+    branch: str
+    label: str
+    step: Step | None
     repeated: bool = False
 
-
-def parts(node: Node) -> tuple[Node, ...]:
-    """The nodes that the tree shows below ``node``: no index arithmetic, no sizes."""
-    if isinstance(node, Load):
-        # An input's line says it all; a computed array is shown with what computes it.
-        gathers = tuple(i for i in node.indices if _is_computed(i))
-        return gathers if isinstance(node.array, Input) else (node.array, *gathers)
-    return tuple(c for c in node.children if not isinstance(c, (Index, Size)))
+    @property
+    def text(self) -> str:
+        """Branch and label."""
+        return self.branch + self.label
 
 
-def _is_computed(index: Node) -> bool:
-    """Whether an index depends on data (a gather), rather than on positions alone."""
-    return any(isinstance(n, Load) for n in walk(index))
-
-
-def label(node: Node) -> str:
-    """What one line says of ``node`` itself."""
-    if isinstance(node, Call):
-        return _SYMBOLS.get(node.op, node.op)
-    if isinstance(node, Reduce):
-        return f"{node.kind} over {_bound(node.indices)}"
-    if isinstance(node, Array):
-        return f"array over {_bound(node.indices)}"
-    if isinstance(node, Scatter):
-        return f"scatter over {_bound(node.over)}"
-    if isinstance(node, Load) and not isinstance(node.array, Input):
-        return f"element [{', '.join(map(_position, node.indices))}]"
-    if isinstance(node, Load) and node.indices:
-        return f"{to_text(node.array)}[{', '.join(map(_position, node.indices))}]"
-    if isinstance(node, Const) and node.type == FLOAT:
-        return f"{node.value:g}"
-    return to_text(node, limit=60)
-
-
-def _position(index: Node) -> str:
-    if isinstance(index, Index):
-        return index_name(index).partition("<")[0]
-    return to_text(index, limit=30)
-
-
-def _bound(indices: Sequence[Index]) -> str:
-    return ", ".join(f"{_position(i)} < {to_text(i.extent)}" for i in indices)
-
-
-def lines(root: Node) -> list[Line]:
-    """The tree below ``root``; of a node used twice, later uses refer to the first."""
-    marks = _marks(root)
-    shown: set[Node] = set()
+def lines(trace: Trace) -> list[Line]:
+    """The tree below the loss; of a step used twice, later uses refer to the first."""
+    steps = trace.steps
+    shown: set[int] = set()
     result: list[Line] = []
-    stack: list[tuple[Node, str, str]] = [(root, "", "")]
+    stack: list[tuple[int, str, str]] = [(len(steps) - 1, "", "")]
     while stack:
         if len(result) == MAX_LINES:
-            rest = len(walk(root, into=parts)) - len(shown)
-            result.append(Line(f"… and {rest} more nodes", None))
+            result.append(Line("", f"… and {len(steps) - len(shown)} more steps", None))
             break
-        node, branch, below = stack.pop()
-        repeated = node in shown and bool(parts(node))
-        shown.add(node)
-        mark = f" (see #{marks[node]})" if repeated else ""
-        if node in marks and not repeated:
-            mark = f" #{marks[node]}"
-        result.append(Line(f"{branch}{label(node)}{mark}", node, repeated))
-        inner = () if repeated else parts(node)
-        for position, child in enumerate(reversed(inner)):
-            tip, pad = ("└─ ", "   ") if position == 0 else ("├─ ", "│  ")
-            stack.append((child, below + tip, below + pad))
+        number, branch, below = stack.pop()
+        step = steps[number]
+        repeated = number in shown and bool(step.args)
+        shown.add(number)
+        label = f"{step.name} (see above)" if repeated else _label(step)
+        result.append(Line(branch, label, step, repeated))
+        args = () if repeated else step.args
+        for place, arg in enumerate(reversed(args)):
+            tip, pad = ("└─ ", "   ") if place == 0 else ("├─ ", "│  ")
+            stack.append((arg, below + tip, below + pad))
     return result
 
 
-def _marks(root: Node) -> dict[Node, int]:
-    """A number for each node with parts of its own that is used more than once."""
-    uses: dict[Node, int] = {}
-    for node in walk(root, into=parts):
-        for child in parts(node):
-            uses[child] = uses.get(child, 0) + 1
-    repeated = (n for n, count in uses.items() if count > 1 and parts(n))
-    return {node: number for number, node in enumerate(repeated, start=1)}
+def _label(step: Step) -> str:
+    if step.kind != "operation":
+        return step.name
+    return f"{step.name} = {step.formula}"
 
 
-def adjoints(
-    loss: Node,
-    evaluate: Callable[[Sequence[Node], Mapping[str, Any]], Sequence[Any]],
-    gradient: Callable[[Node, Sequence[Input]], Sequence[Node]],
-    values: Mapping[str, Any],
-) -> dict[Node, Any]:
-    """The derivative of ``loss`` with respect to every float node of it, as arrays.
+def render(trace: Trace, paint: Paint | None = None, width: int | None = None) -> str:
+    """The tree in aligned columns; labels are cut so that it fits into ``width``."""
+    paint = paint or (lambda text, _: text)
+    rows = lines(trace)
+    values = ["value", *(_cell(r, "value") for r in rows)]
+    adjoints = ["adjoint", *(_cell(r, "adjoint") for r in rows)]
+    widths = [max(map(len, column)) for column in (values, adjoints)]
+    label = max(len("step"), *(len(r.text) for r in rows))
+    if width is not None:
+        label = min(label, max(_NARROWEST, width - sum(widths) - 4))
+    head = "  ".join(["step".ljust(label), "value".ljust(widths[0]), "adjoint"])
+    result = [paint(head, "head")]
+    for k, row in enumerate(rows, start=1):
+        text = _cut(row.text, label)
+        styled = paint(text[: len(row.branch)], "branch") + paint(
+            text[len(row.branch) :].ljust(label - len(row.branch)), _style(row, trace)
+        )
+        cells = (
+            paint(values[k].ljust(widths[0]), "value"), paint(adjoints[k], "adjoint")
+        )  # fmt: skip
+        result.append("  ".join((styled, *cells)).rstrip())
+    if trace.rows is not None:
+        result.append(f"values for the first {trace.rows[0]} of {trace.rows[1]} rows")
+    return "\n".join(result)
 
-    To each node a new input of the same extents is added, and set to zero: the
-    derivative with respect to that input is the node's adjoint. So this shows what the
-    ordinary gradient does, and needs no access to its insides.
-    """
-    probes: dict[Node, Input] = {}
-    done: dict[Node, Node] = {}
-    for node in walk(loss):
-        new = rebuild(node, tuple(done[c] for c in node.children))
-        if node.type == FLOAT and not isinstance(node, (Input, Array, Scatter)):
-            free = sorted(node.free, key=lambda i: (to_text(i.extent), i.slot))
-            probes[node] = input_(f"·{len(probes)}", [i.extent for i in free])
-            new = new + load(probes[node], free)
-        done[node] = new
-    inputs = dict(values)
-    for probe in probes.values():
-        shape = [int(np.asarray(n)) for n in evaluate(probe.shape, values)]
-        inputs[probe.name] = np.zeros(shape)
-    gradients = gradient(done[loss], list(probes.values()))
-    return dict(zip(probes, evaluate(gradients, inputs), strict=True))
+
+def _cell(row: Line, which: str) -> str:
+    if row.step is None or row.repeated:
+        return ""
+    array = row.step.value if which == "value" else row.step.adjoint
+    return "" if array is None else signed(array)
+
+
+def signed(array: Any) -> str:
+    """``table.value`` with room for the sign of scalars, so that digits align."""
+    array = np.asarray(array)
+    if array.dtype.kind == "f":
+        array = array + 0.0  # no -0
+    text = table.value(array)
+    return text if text.startswith("-") or array.ndim else f" {text}"
+
+
+def _style(row: Line, trace: Trace) -> str:
+    if row.step is None:
+        return "branch"
+    return "loss" if row.step is trace.loss else row.step.kind
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+# --- terminals ------------------------------------------------------------------------
+
+
+def coloured(stream: TextIO, environment: Mapping[str, str] | None = None) -> bool:
+    """Whether to colour what goes to ``stream``: see no-color.org."""
+    found = os.environ if environment is None else environment
+    if found.get("NO_COLOR") or found.get("TERM") == "dumb":
+        return False
+    if found.get("FORCE_COLOR"):
+        return True
+    return stream.isatty()
+
+
+def ansi(text: str, style: str) -> str:
+    """``text`` in the colour of ``style``, with ANSI escapes."""
+    code = _COLOURS.get(style, "")
+    return f"\x1b[{code}m{text}\x1b[0m" if code and text.strip() else text
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """``text`` as the encoding of ``stream`` can show it."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
+    return text

@@ -40,10 +40,10 @@ function button(text, label, action) {
 
 // --- charts ------------------------------------------------------------------------
 
-const WIDTH = 560, HEIGHT = 320, LEFT = 70, RIGHT = 14, TOP = 14, BOTTOM = 34;
+const LEFT = 76, RIGHT = 14, TOP = 12, BOTTOM = 34;
 
 /** Axes over the given ranges; the answer places points. */
-function chart(host, label, xs, ys, log, xName) {
+function chart(host, label, xs, ys, log, xName, WIDTH = 440, HEIGHT = 270) {
   const svg = draw("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label});
   const f = log ? Math.log10 : (v) => v;
   let [x0, x1] = xs, [y0, y1] = [f(ys[0]), f(ys[1])];
@@ -182,10 +182,10 @@ function player(root) {
     play.textContent = "Pause";
     timer = setInterval(() => { go(at + 1); if (at === path.length - 1) stop(); }, 1100);
   };
-  const first = button("⏮", "First step", () => { stop(); go(0); });
+  const first = button("|◀", "First step", () => { stop(); go(0); });
   const back = button("◀ Back", "Step back", () => { stop(); go(at - 1); });
   const next = button("Next ▶", "Next step", () => { stop(); go(at + 1); });
-  const end_ = button("⏭", "Last step", () => { stop(); go(path.length - 1); });
+  const end_ = button("▶|", "Last step", () => { stop(); go(path.length - 1); });
   const play = button("Play", "Play or pause", () => (timer ? stop() : start()));
   const where = make("span", "where");
   root.querySelector(".controls").append(first, back, next, end_, play, where);
@@ -213,7 +213,7 @@ for (const curve of data.curves) {
     `${data.loss} along ${curve.name}: at ${show(curve.at)} the slope is ${show(curve.slope)}`));
   $("curves").append(figure);
   const span = [curve.x[0], curve.x[curve.x.length - 1]];
-  const c = chart(host, `${data.loss} along ${curve.name}`, span, range(curve.y), false, curve.name);
+  const c = chart(host, `${data.loss} along ${curve.name}`, span, range(curve.y), false, curve.name, 330, 210);
   c.line(curve.x.map((x, k) => [x, curve.y[k]]), "main");
   if (curve.slope !== null && curve.value !== null) {
     const reach = 0.45 * (span[1] - span[0]);
@@ -230,13 +230,14 @@ if (data.count > data.curves.length) {
 const rate = $("rate"), stepper = $("step"), play = $("play");
 rate.max = data.runs.length - 1;
 rate.value = data.start;
-const WORDS = {slow: "too small", converging: "right", oscillating: "oscillating", diverging: "too large"};
+const WORDS = {slow: "too small", converging: "right", oscillating: "oscillating", diverging: "too large", unbounded: "no minimum is near"};
 
-/** Where all descents can be compared; what diverges leaves the picture. */
+/** Where all descents can be compared; what runs away leaves the picture. */
 function lossRange() {
   const first = data.runs[0].losses[0];
-  const values = data.runs.flatMap((r) => r.losses).filter((v) => v !== null && v <= 3 * Math.abs(first) + first);
-  return range(values);
+  const tame = data.runs.filter((r) => r.kind !== "diverging" && r.kind !== "unbounded");
+  const values = (tame.length ? tame : data.runs.slice(0, 1)).flatMap((r) => r.losses);
+  return range(values.filter((v) => v !== null && v <= first + 2 * Math.abs(first)));
 }
 
 const [low, high] = lossRange();
@@ -254,7 +255,7 @@ function lossChart(host, run, at, others) {
 
 function pathChart(host, run, at) {
   const caption = $("path-caption");
-  if (data.map) {
+  if (data.map && data.count === 2) {
     const m = data.map, values = m.z.flat().filter((v) => v !== null);
     const [a, b] = range(values);
     caption.textContent = `The path over ${data.names.join(" and ")}; the darker, the larger the loss.`;
@@ -270,8 +271,8 @@ function pathChart(host, run, at) {
     const points = run.points.slice(0, at + 1);
     c.line(points, "path");
     points.forEach((p, k) => c.dot(p[0], p[1], k === at ? "now" : "", k === at ? 5 : 2.5));
-  } else if (data.count === 1) {
-    const curve = data.curves[0], shown = run.points.slice(0, at + 1);
+  } else if (data.map) {
+    const curve = {x: data.map.x, y: data.map.z[0]}, shown = run.points.slice(0, at + 1);
     caption.textContent = `The descent on the loss as a function of ${data.names[0]}.`;
     const c = chart(host, "Descent on the loss", [curve.x[0], curve.x[curve.x.length - 1]], range(curve.y), false, data.names[0]);
     c.line(curve.x.map((x, k) => [x, curve.y[k]]), "other");
