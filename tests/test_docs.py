@@ -76,6 +76,8 @@ def files() -> list[Path]:
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
 def test_blocks_run_and_print_what_they_say(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
     names: dict[str, object] = {"__name__": path.stem}
     found = blocks(path)
     for block, after in zip(found, [*found[1:], None], strict=True):

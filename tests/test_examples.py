@@ -255,6 +255,7 @@ def test_runs(path, capsys, monkeypatch, tmp_path):
         pictures = ["picture.png" if "matplotlib" in source else "picture.svg"]
         arguments = ["--plot", *pictures]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(sys, "argv", [str(path), *arguments])
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out

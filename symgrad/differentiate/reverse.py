@@ -94,7 +94,9 @@ def _is_one(extent: Node) -> bool:
 
 
 def reads_own(node: Load, own: Sequence[Index]) -> bool:
-    """Is the array read at its own indices, in order?"""
+    """Is the array read at all of ``own``, in order?"""
+    if len(node.indices) != len(own):
+        return False  # an adjoint may be the same along some axis
     read = zip(node.indices, own, places(own), strict=True)
     return all(e is i or e is place for e, i, place in read)
 
