@@ -103,6 +103,7 @@ KINDS: dict[str, Callable[..., Any]] = {
     "row": lambda g, shape: g.integers(0, shape[0], shape),
     "bool": lambda g, shape: g.integers(0, 2, shape) > 0,
     "ties": lambda g, shape: g.integers(-1, 2, shape).astype(float),
+    "index": lambda g, shape, value: np.full(shape, int(value)),
     "constant": lambda g, shape, value: np.full(shape, value),
     "zeros": _zeros,
     "share": _share,

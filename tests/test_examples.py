@@ -25,6 +25,13 @@ PATHS = sorted(EXAMPLES.glob("*.py"))
 MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 
 
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch):
+    """What is printed does not depend on where the tests run."""
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 @functools.cache
 def example(name: str) -> Any:
     """The names that an example defines; it is read once."""
@@ -255,7 +262,6 @@ def test_runs(path, capsys, monkeypatch, tmp_path):
         pictures = ["picture.png" if "matplotlib" in source else "picture.svg"]
         arguments = ["--plot", *pictures]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(sys, "argv", [str(path), *arguments])
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out

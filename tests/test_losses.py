@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from loss_constructs import ARRAYS, ELEMENTS
+from loss_regressions import BROKEN, REGRESSIONS
 from losses import LARGE, MODELS, SPECIFIED, Case
 from oracles import (
     NUMPY,
@@ -27,11 +28,14 @@ from symgrad.runtime import kernel, threads
 from symgrad.runtime.derivatives import gradient_nodes
 from symgrad.runtime.explain import passes_over_data
 
-CASES = SPECIFIED + MODELS + LARGE + ELEMENTS + ARRAYS
+CASES = SPECIFIED + MODELS + LARGE + ELEMENTS + ARRAYS + REGRESSIONS
 EACH = pytest.mark.parametrize("case", CASES, ids=str)
 SMOOTH = pytest.mark.parametrize("case", [c for c in CASES if not c.kinks], ids=str)
-MANY = pytest.mark.parametrize("case", SPECIFIED + MODELS + ARRAYS, ids=str)
 TOLERANCE = 1e-10
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::symgrad.errors.UnusedParameterWarning",
+)
 
 
 @cache
@@ -74,6 +78,13 @@ def test_value_and_gradient(case):
         assert list(gradient) == case.wrt
         assert_gradients(gradient, slopes, TOLERANCE, f" for {n} rows")
         assert f(**values) == pytest.approx(value, rel=1e-12), n
+
+
+@pytest.mark.xfail(raises=KeyError)
+@pytest.mark.parametrize("case", BROKEN, ids=str)
+def test_losses_that_do_not_compile_yet(case):
+    """When one does, it belongs to the regressions."""
+    compiled(case).grad(**case.values(1))
 
 
 @EACH

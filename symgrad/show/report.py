@@ -47,7 +47,9 @@ class Report:
             raise OptionError(f"cannot write {str(path)!r}: {error}") from error
 
 
-def report(loss: Loss, values: Mapping[str, Any], *, title: str | None = None) -> Report:
+def report(
+    loss: Loss, values: Mapping[str, Any], *, title: str | None = None
+) -> Report:
     """The report of a compiled loss at ``values`` of all parameters and data.
 
     The forward and backward pass are shown at these values; the descents start there.
@@ -236,7 +238,9 @@ def _rewrites(loss: Loss) -> str:
         for r in found[:_REWRITES]
     ]
     if len(found) > _REWRITES:
-        rows.append(f'<tr><td colspan="3">… and {len(found) - _REWRITES} more</td></tr>')
+        rows.append(
+            f'<tr><td colspan="3">… and {len(found) - _REWRITES} more</td></tr>'
+        )
     return "".join(rows)
 
 

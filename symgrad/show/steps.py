@@ -311,13 +311,16 @@ class Reading:
             base = self.seen(_base(node.array))
             yield base, Rule(f"{self.adjoint(node)} at {self.element(node)}", None)
             return
-        for part, partial in self.partials(node):
-            if partial is None or not self.varies.get(part):
-                continue
+        found = [
+            (part, partial)
+            for part, partial in self.partials(node)
+            if partial is not None and self.varies.get(part)
+        ]
+        simple = simplify([p for _, p in found], stages=("canonicalise",)).roots
+        for (part, _), partial in zip(found, simple, strict=True):
             yield self.seen(part), self.rule(node, part, partial)
 
     def rule(self, node: Node, part: Node, partial: Node) -> Rule:
-        partial = simplify([partial], stages=("canonicalise",)).roots[0]
         text, level = written.piece(partial, {}, self.letter, self.size)
         closed = written.closed((text, level), written.POWER)
         term = self.term(self.adjoint(node), partial, text, closed)

@@ -241,28 +241,29 @@ class _Tracer:
     def contributions(self, steps: Sequence[Step]) -> list[list[Contribution]]:
         """For each step, what its users add to its adjoint."""
         result: list[list[Contribution]] = [[] for _ in steps]
+        numbers = {s.name: s.value for s in steps}
         for source, node in enumerate(self.reading.order):
             if steps[source].adjoint is None:
                 continue
-            for target, rule in self.reading.rules(node):
-                number = self.reading.number[target]
-                if steps[number].adjoint is not None:
-                    made = self.contribution(source, number, steps, rule)
-                    result[number].append(made)
+            for argument, rule in self.reading.rules(node):
+                target = self.reading.number[argument]
+                if steps[target].adjoint is not None:
+                    added = self.number(steps[source], steps[target], rule, numbers)
+                    made = Contribution(source, rule.text, rule.partial, added)
+                    result[target].append(made)
         return result
 
-    def contribution(
-        self, source: int, target: int, steps: Sequence[Step], rule: Rule
-    ) -> Contribution:
-        number = None
-        scalar = not steps[source].axes and np.ndim(steps[target].value) == 0
-        if rule.partial is not None and scalar:
-            numbers = {s.name: s.value for s in steps}
-            partial = rule.value(numbers)
-            adjoint = steps[source].adjoint
-            if partial is not None and adjoint is not None:
-                number = float(adjoint) * partial
-        return Contribution(source, rule.text, rule.partial, number)
+    @staticmethod
+    def number(
+        source: Step, target: Step, rule: Rule, numbers: Mapping[str, Values]
+    ) -> float | None:
+        """What ``source`` adds to the adjoint of ``target``, where both are scalars."""
+        if rule.partial is None or np.ndim(source.value) or np.ndim(target.value):
+            return None
+        partial = rule.value(numbers)
+        if partial is None or source.adjoint is None:
+            return None
+        return float(source.adjoint) * partial
 
 
 _NAMES = 60  # assignments whose names are looked up in the graph
