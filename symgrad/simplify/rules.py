@@ -87,6 +87,11 @@ IDENTITIES = (
     Rule("plus-zero",             u + 0.0,           u,           REAL),  # -0 + 0 = 0
     Rule("minus-minus-zero",      u - -0.0,          u,           REAL),
     Rule("twice",                 u + u,             2.0 * u,     EXACT),
+    Rule("minus-twice",           -u - u,            -2.0 * u,    EXACT),
+    Rule("plus-twice",            u + (u + v),       2.0 * u + v, REAL),
+    Rule("minus-then-minus",      v - u - u,         v - 2.0 * u, REAL),
+    Rule("like-terms",            c * u + d * u,     (c + d) * u, REAL, tame),
+    Rule("like-terms-minus",      c * u - d * u,     (c - d) * u, REAL, tame),
     Rule("constants-together",    c * (d * u),       (c * d) * u, REAL, tame),
     Rule("constant-quotient",     (c * u) / d,       (c / d) * u, REAL, tame),
 )
