@@ -94,12 +94,13 @@ def model(
 ) -> Model:
     """Compile an array-valued expression: predictions or residuals with Jacobians.
 
-    Arguments and errors as of :func:`compile`; the value may have any shape.
+    Arguments and errors as of :func:`compile`; the value may have any shape, and
+    ``wrt`` may be empty.
     """
     from symgrad.runtime.model import Model
     from symgrad.runtime.specialise import Source
 
-    source = Source(*_checked(expression, wrt, dtype, device, threads, limits))
+    source = Source(*_checked(expression, wrt, dtype, device, threads, limits, True))
     result = Model(source)
     if shapes is not None:
         result.specialize(**shapes)
@@ -154,8 +155,14 @@ def minimize(
     """
     from symgrad.optimize.minimize import minimize_objective
     from symgrad.runtime.function import Loss
+    from symgrad.runtime.objective import Objective
 
     compiled = loss if isinstance(loss, Loss) else None
+    if isinstance(loss, Objective):
+        raise ArgumentError(
+            "minimize takes the loss before it is bound: minimize(f, init=..., "
+            "data={...}) with f = sg.compile(...)"
+        )
     if compiled is None:
         compiled = compile(loss, wrt=list(init), dtype=dtype, threads=threads)
     ordered = _in_order(compiled.wrt, init)
@@ -236,6 +243,7 @@ def _checked(
     device: str,
     threads: int | None,
     limits: Limits | None,
+    empty: bool = False,
 ) -> tuple[Program, tuple[str, ...], str, int | None]:
     if device == "cuda":
         raise DeviceError(
@@ -245,8 +253,14 @@ def _checked(
         raise DeviceError(f"unknown device {device!r}: use 'cpu'")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise OptionError(f"threads is {threads!r}: it must be a positive integer")
+    program = _program(expression, limits)
+    if isinstance(wrt, str):
+        listed = _listed(wrt, program)
+        raise ArgumentError(f"wrt must be a list of names: wrt={listed}")
     names = _names(wrt)
-    return _program(expression, limits), names, _dtype(dtype), threads
+    if not names and not empty:
+        raise ArgumentError("wrt is empty: name at least one parameter")
+    return program, names, _dtype(dtype), threads
 
 
 def _program(expression: Any, limits: Limits | None) -> Program:
@@ -266,8 +280,6 @@ def _program(expression: Any, limits: Limits | None) -> Program:
 
 
 def _names(wrt: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(wrt, str):
-        raise ArgumentError(f"wrt must be a list of names: wrt=[{wrt!r}]")
     try:
         names = tuple(str(name) for name in wrt)
     except TypeError:
@@ -275,12 +287,23 @@ def _names(wrt: Sequence[str]) -> tuple[str, ...]:
     wrong = next((n for n in names if not n.isidentifier()), None)
     if wrong is not None:
         raise ArgumentError(f"wrt has {wrong!r}, which is not a name")
-    if not names:
-        raise ArgumentError("wrt is empty: name at least one parameter")
     double = next((n for n in names if names.count(n) > 1), None)
     if double is not None:
         raise ArgumentError(f"wrt names {double} twice")
     return names
+
+
+def _listed(text: str, program: Program) -> list[str]:
+    """The names that were meant by a string: ``"a, b"``, ``"a b"`` or ``"ab"``."""
+    from symgrad.language.syntax import Name, walk
+
+    names = text.replace(",", " ").split()
+    if len(names) != 1:
+        return names or [text]
+    parts = walk(*(a.value for a in program.assignments), program.result)
+    used = {part.id for part in parts if isinstance(part, Name)}
+    letters = list(dict.fromkeys(names[0]))
+    return letters if names[0] not in used and used.issuperset(letters) else names
 
 
 def _dtype(dtype: Any) -> str:

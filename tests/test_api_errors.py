@@ -113,7 +113,10 @@ def test_a_loss_must_be_scalar():
     ("arguments", "error", "message"),
     [
         ({"wrt": "a"}, errors.ArgumentError, r"wrt=\['a'\]"),
-        ({"wrt": []}, errors.ArgumentError, "empty"),
+        ({"wrt": "ab", "expression": "a + b"}, errors.ArgumentError, r"=\['a', 'b'\]"),
+        ({"wrt": "ab", "expression": "a + ab"}, errors.ArgumentError, r"=\['ab'\]"),
+        ({"wrt": "ab"}, errors.ArgumentError, r"=\['ab'\]"),
+        ({"wrt": "w, b"}, errors.ArgumentError, r"=\['w', 'b'\]"),
         ({"wrt": ["a", "a"]}, errors.ArgumentError, "twice"),
         ({"wrt": None}, errors.ArgumentError, "list of names"),
         ({"wrt": ["a+b"]}, errors.ArgumentError, "not a name"),
@@ -134,6 +137,31 @@ def test_a_loss_must_be_scalar():
 def test_wrong_options(make, arguments, error, message):
     with pytest.raises(error, match=message):
         make(**{"expression": "a + a", "wrt": ["a"], **arguments})
+
+
+def test_a_loss_has_parameters_and_a_model_may_have_none():
+    with pytest.raises(errors.ArgumentError, match="empty"):
+        sg.compile("sum(y)", wrt=[])
+    assert sg.model("log(y)", wrt=[])(y=np.ones(3)).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_misspelt_parameter_is_pointed_out():
+    f = sg.compile(TEXT, wrt=["w", "b"])
+    with pytest.raises(errors.ArgumentError, match="given is bb: a typo"):
+        f(w=W, bb=B, X=X, y=Y)
+
+
+def test_a_bound_objective_is_not_what_minimize_takes():
+    f = sg.compile("sum((y - a)**2)", wrt=["a"])
+    with pytest.raises(errors.ArgumentError, match="before it is bound"):
+        sg.minimize(f.bind(y=Y), init={"a": 0.0})
+
+
+def test_equal_programs_are_equal():
+    f = sg.compile(TEXT, wrt=["w", "b"])
+    assert f == sg.compile(sg.parse(TEXT), wrt=["w", "b"])
+    assert f != sg.compile(TEXT, wrt=["b", "w"])
+    assert f != sg.compile(TEXT + " + 1", wrt=["w", "b"])
 
 
 def test_wrong_shapes_for_specialize():
@@ -239,7 +267,8 @@ def test_no_rows():
     f(a=1.0, y=Y)
     assert f(a=1.0, y=Y[:0]) == 0.0
     mean = sg.compile(TEXT, wrt=["w", "b"])  # 0/0, as NumPy
-    assert np.isnan(mean(w=W, b=B, X=X[:0], y=Y[:0]))
+    with pytest.warns(errors.DataWarning, match="is empty"):
+        assert np.isnan(mean(w=W, b=B, X=X[:0], y=Y[:0]))
     assert sg.model("a*x", wrt=["a"])(a=1.0, x=Y[:0]).shape == (0,)
 
 

@@ -18,6 +18,9 @@ def normal(*shape):
     return RANDOM.standard_normal(shape)
 
 
+TENTHS = np.arange(1, 9) / 10
+LIMIT = -np.log10(np.finfo(float).eps / 2)
+
 TEXT = "mean((tanh(X @ w + b) - y)**2)"
 VALUES = {"w": normal(4), "b": 0.3, "X": normal(60, 4), "y": normal(60)}
 
@@ -65,6 +68,49 @@ def test_a_zero_gradient_passes():
     f = sg.compile("sum(x) + 0*b", wrt=["b"])
     assert f.check_grad({"b": 1.0, "x": normal(5)}) == {"b": 0.0}
     assert f.check({"b": 1.0, "x": normal(5)})["b"] > 15
+
+
+MIXTURE = """
+z = (x[:, None] - m) * exp(-s)
+logp = a - logsumexp(a) - s - 0.5*z**2
+-mean(logsumexp(logp, axis=1))
+"""
+CANCELLING = {
+    "symmetry": (MIXTURE, ["a", "m", "s"],
+                 {"a": np.zeros(3), "m": np.zeros(3), "s": np.zeros(3),
+                  "x": normal(40)}),
+    "terms": ("mean(x*(a - a*0.5)) - a*0.25", ["a"], {"a": 1.3, "x": [0.3, 0.7]}),
+    "perfect fit": ("sum((a*x - y)**2) + abs(b)", ["a", "b"],
+                    {"a": 0.7, "b": 0.0, "x": TENTHS, "y": 0.7 * TENTHS + 1e-16}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "wrt", "values"), CANCELLING.values(), ids=CANCELLING)
+def test_digits_where_terms_cancel_are_relative_to_the_terms(text, wrt, values):
+    f = sg.compile(text, wrt=wrt)
+    assert min(f.check(values).values()) > 14
+
+
+def test_a_wrong_value_has_no_digits_where_terms_cancel():
+    class Wrong(sg.Loss):
+        def value_and_grad(self, /, **values):
+            value, gradient = super().value_and_grad(**values)
+            return value + 0.1, {"a": gradient["a"] + 1e-3}
+
+    text, wrt, values = CANCELLING["terms"]
+    digits = Wrong(sg.compile(text, wrt=wrt)._source).check(values)
+    assert digits["loss"] < 1 and digits["a"] < 3
+
+
+def test_what_an_unstable_formula_loses_is_not_excused():
+    f = sg.compile("(1 - cos(a))/a**2", wrt=["a"])
+    assert f.check({"a": 1e-8}) == {"loss": 0.0, "a": 0.0}
+    assert 5 < f.check({"a": 1e-4})["loss"] < 10
+
+
+def test_a_zero_at_a_kink_has_no_condition():
+    f = sg.compile("abs(a) + sqrt(abs(b))*x", wrt=["a"])
+    assert f.check({"a": 0.0, "b": 0.0, "x": 1.0}) == {"loss": LIMIT, "a": LIMIT}
 
 
 class Planted(sg.Loss):

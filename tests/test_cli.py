@@ -219,6 +219,11 @@ def test_explain(capsys):
     assert "kernel" in output
 
 
+def test_explain_indents_every_line_of_a_loss(capsys):
+    assert main(["explain", "\nz = a*b\nz**2", "--set", "a=2,b=-3"]) == 0
+    assert capsys.readouterr().out.startswith("loss\n  z = a*b\n  z**2\n\n")
+
+
 def test_explain_with_data(points, capsys):
     command = ["explain", "y ~ a*x", "--wrt", "a", "--set", "a=1", "--data", points]
     assert main(command) == 0

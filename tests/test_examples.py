@@ -405,6 +405,7 @@ def test_descent_follows_its_formula():
     assert "try lr=0.5" in messages["slow"]
     assert "converged" in messages["converging"]
     assert "did not converge" in messages["oscillating"]
+    assert "the steps overshoot; try lr≈0.5" in messages["oscillating"]
     assert "above 2/L≈1" in messages["diverging"]
     assert "try lr=0.5" in messages["diverging"]
 

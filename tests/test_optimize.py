@@ -180,6 +180,27 @@ def test_stability_limits_of_the_rules(method, factor):
     assert high.history[-1] > 1e3
 
 
+@pytest.mark.parametrize("history", [True, False])
+def test_growth_to_the_end_is_divergence(history):
+    found = minimize_objective(
+        bowl(), np.zeros(3), method="gd", lr=0.044, steps=30, history=history
+    )
+    assert found.status == Status.DIVERGED and found.nit == 30
+    assert "diverged at step 30: loss grew from 30.5 to 1.41e+06" in found.message
+    assert "lr=0.044 is above 2/L≈0.04 for this loss, try lr=0.02" in found.message
+    assert np.all(found.x == 0.0)
+
+
+def test_a_high_plateau_is_no_divergence():
+    def noisy(x):  # jumps to and fro, far above the start
+        return abs(x[0] - 1.0) ** 2 + 1e-3, np.array([1.0 if x[0] > 1.0 else -1.0])
+
+    found = minimize_objective(
+        Fake({"a": ()}, noisy), [0.99], method="gd", lr=1.0, steps=31
+    )
+    assert found.status == Status.STEP_LIMIT
+
+
 def test_nan_on_the_way_keeps_the_best():
     def cliff(x):
         if x[0] > 3.0:
@@ -201,6 +222,37 @@ def test_nan_at_the_start_is_named(method):
     corner = Fake({"a": (), "b": ()}, lambda x: (1.0, np.array([0.0, np.inf])))
     found = minimize_objective(corner, [1.0, 2.0], method=method)
     assert "the gradient for 'b' is not finite" in found.message
+
+
+@pytest.mark.parametrize("steps", [20, 100])
+def test_steps_that_overshoot_get_a_smaller_rate(steps):
+    found = minimize_objective(
+        bowl(), [1.0, 1.0, 0.0], method="gd", lr=0.039, steps=steps
+    )
+    assert found.status == Status.STEP_LIMIT
+    advice = "lr=0.039 is close to 2/L≈0.04: the steps overshoot; try lr≈0.02 (1/L)"
+    assert advice in found.message
+    rising = minimize_objective(
+        bowl(), [1.0, 1.0, 0.0], method="gd", lr=0.0402, steps=20
+    )
+    assert "the loss rose by" in rising.message
+    assert "lr=0.0402 is above 2/L≈0.04 for this loss, try lr=0.02" in rising.message
+
+
+def test_steps_along_a_valley_do_not_overshoot():
+    """There a rate near the limit is the best one."""
+    found = minimize_objective(bowl(), [0.0, 1.0, 1.0], method="gd", lr=0.039, steps=50)
+    assert "try steps=500" in found.message
+
+
+def test_short_runs_get_a_larger_rate():
+    found = minimize_objective(bowl(), np.zeros(3), method="gd", lr=1e-4, steps=10)
+    assert "did not converge in 10 steps" in found.message
+    assert "try lr=0.02, or method='lbfgs'" in found.message
+    slow = bowl(native=False)
+    slow.seconds_per_call = 1.0  # an estimate would take longer than the run
+    found = minimize_objective(slow, np.zeros(3), method="gd", lr=1e-4, steps=10)
+    assert "try steps=100, or" in found.message and slow.calls < 20
 
 
 def test_step_limit_advises():

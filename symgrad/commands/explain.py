@@ -47,11 +47,12 @@ def run(options: argparse.Namespace) -> int:
     wrt = parameters(names, options)
     unknown = [n for n in names if n not in values and n not in asked.CONSTANTS]
     if unknown and (options.html or options.draw):
+        option = "--html" if options.html else "--draw"
         raise OptionError(
-            f"{'--html' if options.html else '--draw'} shows values, and there are none "
+            f"{option} shows values, and there are none "
             f"for {', '.join(unknown)}: give them with --set or --data"
         )
-    say(f"loss\n  {question.loss}\n")
+    say(f"loss\n{table.indented(question.loss.strip())}\n")
     if unknown:
         say(f"no values for {', '.join(unknown)}: taken for numbers\n")
         numbers = dict.fromkeys(unknown, 0.0) | values

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -39,6 +38,18 @@ def largest_curvature(objective: Objective, x: Vector) -> float | None:
         if time.perf_counter() - started > _SECONDS:
             break
     return curvature
+
+
+def curvature_along(objective: Objective, x: Vector, direction: Vector) -> float:
+    """The curvature at ``x`` along a direction, nan where that is zero."""
+    length = float(np.linalg.norm(direction))
+    if length == 0.0:
+        return math.nan
+    unit = direction / length
+    step = np.cbrt(np.finfo(float).eps) * (1.0 + np.linalg.norm(x))
+    ahead = np.array(objective.value_and_grad(x + step * unit)[1])
+    behind = np.array(objective.value_and_grad(x - step * unit)[1])
+    return float(unit @ (ahead - behind)) / (2.0 * step)
 
 
 def rounded(value: float, how: Literal["down", "near"] = "near") -> str:
@@ -87,22 +98,66 @@ def diverged(
         what = f"loss grew from {start:.4g} to {loss:.3g}"
     else:
         what = f"loss became {loss:g} (it was {start:.4g} at the start)"
-    remedy = _smaller_lr(objective, rule, options, lr, best)
+    remedy = above_the_limit(objective, rule, options, lr, best)
+    if remedy is None:
+        remedy = f"try lr={rounded(lr / 10)} (it was {lr:g}), bounds=..., or "
+        remedy += "method='lbfgs'"
     return f"diverged at step {step}: {what}; {remedy}; the best parameters are kept"
 
 
-def _smaller_lr(
-    objective: Objective, rule: Rule, options: np.ndarray, lr: float, best: Vector
-) -> str:
-    curvature = largest_curvature(objective, best) if rule.stable else None
-    if rule.stable is not None and curvature is not None:
-        factor = rule.stable(options)
-        if lr > factor / curvature:
-            return (
-                f"lr={lr:g} is above {factor:.2g}/L≈{factor / curvature:.2g} for this "
-                f"loss, try lr={rounded(0.5 * factor / curvature, 'down')}"
-            )
-    return f"try lr={rounded(lr / 10)} (it was {lr:g}), bounds=..., or method='lbfgs'"
+def above_the_limit(
+    objective: Objective, rule: Rule, options: np.ndarray, lr: float, x: Vector
+) -> str | None:
+    """A smaller rate, where the limit of stable ones is known and ``lr`` above it."""
+    curvature = largest_curvature(objective, x) if rule.stable else None
+    if rule.stable is None or curvature is None:
+        return None
+    return _above(lr, rule.stable(options), curvature)
+
+
+def _above(lr: float, factor: float, curvature: float) -> str | None:
+    if lr <= factor / curvature:
+        return None
+    return (
+        f"lr={lr:g} is above {factor:.2g}/L≈{factor / curvature:.2g} for this "
+        f"loss, try lr={rounded(0.5 * factor / curvature, 'down')}"
+    )
+
+
+OVERSHOOT = 0.8
+"""From this share of the limit on, steps across a valley come back almost as far."""
+
+
+def other_lr(
+    objective: Objective,
+    rule: Rule,
+    options: np.ndarray,
+    *,
+    lr: float,
+    x: Vector,
+    downhill: Vector,
+    rising: bool,
+) -> str | None:
+    """What a better stable rate would be at the end of all steps, if one is known.
+
+    ``downhill`` is the direction of the next step at ``x``, ``rising`` whether the loss
+    rose lately. A rate near the limit is right in a long valley, which is walked along;
+    it overshoots where the steps lead across.
+    """
+    curvature = largest_curvature(objective, x) if rule.stable else None
+    if rule.stable is None or curvature is None:
+        return None
+    factor = rule.stable(options)
+    limit, half = factor / curvature, 0.5 * factor / curvature
+    if lr < 0.5 * half:
+        return None if rising else f"try lr={rounded(half)}"
+    across = lr * curvature_along(objective, x, downhill) > OVERSHOOT * factor
+    if not across or lr > limit * (1.0 + 1e-3):
+        return _above(lr, factor, curvature) if rising else None
+    return (
+        f"lr={lr:g} is close to {factor:.2g}/L≈{limit:.2g}: the steps overshoot; "
+        f"try lr≈{rounded(half)} ({0.5 * factor:.2g}/L)"
+    )
 
 
 def step_limit(
@@ -112,37 +167,39 @@ def step_limit(
     tol: float,
     lr: float,
     history: np.ndarray | None,
-    better_lr: Callable[[], float | None],
+    other: str | None,
 ) -> str:
-    """``better_lr`` estimates a larger stable rate, or gives None: it is asked late."""
+    """``other`` is the advice of ``other_lr``."""
     text = (
         f"did not converge in {steps} steps: largest |gradient| component "
         f"{slope:.2g} > tol {tol:g}"
     )
-    fall = _recent_fall(history)
+    fall = recent_fall(history)
     if fall is None:
-        return f"{text}; try steps={10 * max(steps, 10)}, or method='lbfgs'"
+        remedy = other or f"try steps={10 * max(steps, 10)}"
+        return f"{text}; {remedy}, or method='lbfgs'"
     share, span = fall
     lately = f"in the last {span} steps" if span > 1 else "in the last step"
     if share < 0.0:
+        remedy = other or f"try lr={rounded(lr / 10)}, a decaying lr"
         return (
             f"{text}; the loss rose by {percent(-share)} {lately}: "
-            f"try lr={rounded(lr / 10)}, a decaying lr, or method='lbfgs'"
+            f"{remedy}, or method='lbfgs'"
         )
     if share <= 1e-8:
+        remedy = other or f"try a smaller or decaying lr (it was {lr:g})"
         return (
-            f"{text}; the loss no longer falls: try a smaller or decaying lr (it was "
-            f"{lr:g}), method='lbfgs', or a larger tol"
+            f"{text}; the loss no longer falls: {remedy}, method='lbfgs', or a larger "
+            "tol"
         )
-    larger = better_lr()
-    remedy = f"steps={10 * steps}" if larger is None else f"lr={rounded(larger)}"
+    remedy = other or f"try steps={10 * steps}"
     return (
         f"{text}; loss still falling by {percent(share)} {lately}; "
-        f"try {remedy}, or method='lbfgs'"
+        f"{remedy}, or method='lbfgs'"
     )
 
 
-def _recent_fall(history: np.ndarray | None) -> tuple[float, int] | None:
+def recent_fall(history: np.ndarray | None) -> tuple[float, int] | None:
     """Relative fall of the loss over the last tenth of the steps, and their number."""
     if history is None or history.size < 3:
         return None

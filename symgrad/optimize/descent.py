@@ -31,10 +31,14 @@ if TYPE_CHECKING:
 SLICE_SECONDS = 0.02
 NATIVE_SECONDS = 1e-4
 """Losses slower than this are called from Python: their own threads are worth more."""
+SLOW_SECONDS = 5e-3
+"""A loss slower than this is not evaluated for a message after a few steps only."""
 HISTORY = 1 << 22
 """Most entries of a history (32 MB); beyond, every second one is dropped, and again."""
 GROWTH = 1e6
 """A loss above ``first + GROWTH * (1 + |first|)`` that still rises has diverged."""
+RISE = 10.0
+"""A run that ends on a rise, at a loss above ``first + RISE * |first|``, has, too."""
 Callback = Callable[[Any], Any]
 
 
@@ -348,7 +352,20 @@ def _status(run: Run, gradient: Vector) -> Status:
     if run.batched:
         small = projected_gradient(run.best, gradient, run.plan.bounds) < run.plan.tol
         return Status.CONVERGED if small else Status.FINISHED
-    return Status.STEP_LIMIT
+    return Status.DIVERGED if _is_rising(run) else Status.STEP_LIMIT
+
+
+def _is_rising(run: Run) -> bool:
+    """Whether the loss grew a lot from the start, and did so to the end of the run."""
+    grown = run.loss - run.first
+    if not grown > RISE * abs(run.first):
+        return False
+    history = run.history()[0]
+    if history is None:
+        return True
+    before = history[: max(1, history.size // 2)]
+    # A loss that jumps about on a plateau does not diverge.
+    return history[-1] > history[-2] and grown > 2.0 * (before.max() - run.first)
 
 
 def _message(
@@ -377,7 +394,7 @@ def _message(
         return advice.finished(run.step, epochs, full.first, fun)
     return advice.step_limit(
         plan.steps, slope=slope, tol=plan.tol, lr=lr, history=run.history()[0],
-        better_lr=lambda: _better_lr(run, lr),
+        other=_other_lr(run, lr, gradient),
     )  # fmt: skip
 
 
@@ -388,14 +405,17 @@ def _typical_rate(run: Run, failed: bool) -> float:
     return max(float(run.plan.rates(step, 1)[0]) for step in asked)
 
 
-def _better_lr(run: Run, lr: float) -> float | None:
-    """A stable rate more than twice as high as ``lr``, if one is known."""
-    rule, plan = run.plan.rule, run.plan
+def _other_lr(run: Run, lr: float, gradient: Vector) -> str | None:
+    """The advice of another rate, from the curvature at the best parameters."""
+    plan = run.plan
     # A short run of a slow loss is not worth the evaluations of an estimate.
-    if rule.stable is None or run.step < 100:
+    if run.step < 100 and plan.objective.seconds_per_call > SLOW_SECONDS:
         return None
-    curvature = advice.largest_curvature(plan.objective, run.best)
-    if curvature is None:
-        return None
-    proposal = 0.5 * rule.stable(plan.options) / curvature
-    return proposal if proposal > 2.0 * lr else None
+    downhill = -gradient
+    if plan.bounds is not None:
+        downhill = np.clip(run.best + downhill, run.lower, run.upper) - run.best
+    fall = advice.recent_fall(run.history()[0])
+    return advice.other_lr(
+        plan.objective, plan.rule, plan.options, lr=lr, x=run.best, downhill=downhill,
+        rising=fall is not None and fall[0] < 0.0,
+    )  # fmt: skip

@@ -46,7 +46,7 @@ STATUSES: dict[Status, tuple[bool, str]] = {
     Status.STEP_LIMIT: (False, "all steps were made before the gradient reached tol"),
     Status.STOPPED: (False, "the callback raised StopIteration"),
     Status.INTERRUPTED: (False, "interrupted by Ctrl-C (KeyboardInterrupt)"),
-    Status.DIVERGED: (False, "the loss became non-finite, or grew beyond all bounds"),
+    Status.DIVERGED: (False, "the loss became non-finite, or grew to the end"),
     Status.BAD_START: (False, "the loss or its gradient is not finite at the start"),
     Status.FAILED: (False, "SciPy's method gave up; the message says why"),
     Status.FINISHED: (True, "all steps on mini-batches were made"),

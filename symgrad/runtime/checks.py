@@ -157,6 +157,14 @@ def check(loss: Loss, values: Mapping[str, Any], rows: int = 50) -> dict[str, fl
     50 digits, on the first ``rows`` rows of the data. A gradient has the digits of its
     worst component relative to its largest; 0 if not even the first is right.
 
+    Where the terms of a value cancel, as in the gradient at a perfect fit, its own size
+    says nothing of the rounding. Errors are therefore relative to the size of the value
+    or to its condition, whichever is larger: how much it changes, relative to the
+    change, when all inputs change at random by about one part in 10**25. Zeros among
+    the parameters change by that part of their array's largest component, or of 1. So
+    a computation loses digits only by more than the rounding of its inputs explains:
+    ``(1 - cos(a))/a**2`` near 0 still has none.
+
     Returns:
         ``"loss"`` and each parameter: at most 15.95 in float64, 7.2 in float32.
 
@@ -169,14 +177,95 @@ def check(loss: Loss, values: Mapping[str, Any], rows: int = 50) -> dict[str, fl
     value, gradients = loss.value_and_grad(**few)
     body = found.built.value.body
     roots = [body, *gradient(body, found.parameters)]
-    exact = evaluate_exact(roots, few, found.lengths(few))
+    lengths = found.lengths(few)
+    exact = evaluate_exact(roots, few, lengths)
+    scales = _conditions(
+        lambda at: evaluate_exact(roots, at, lengths), few, exact, loss
+    )
     most = -math.log10(np.finfo(np.dtype(loss.dtype)).eps / 2)
     ours = [np.asarray(value), *gradients.values()]
     names = ["loss", *loss.wrt]
     return {
-        name: min(most, _digits(array, reference))
-        for name, array, reference in zip(names, ours, exact, strict=True)
+        name: min(most, _digits(array, reference, scale))
+        for name, array, reference, scale in zip(
+            names, ours, exact, scales, strict=True
+        )
     }
+
+
+CHANGES = (1e-25, 1e-24)
+"""Relative changes of inputs: far above the 50 digits, far below any curvature. Where
+the two responses are not in proportion, there is a kink, and no condition."""
+
+
+def _conditions(
+    evaluate: Callable[[Arrays], list[NDArray[Any]]],
+    at: Arrays,
+    exact: list[NDArray[Any]],
+    loss: Loss,
+) -> list[float]:
+    """The largest response of each value to changes of the inputs, per unit change.
+
+    The zeros among parameters change apart from all else: they are often at kinks
+    (``abs``), which would hide the response to the rest.
+    """
+    found = [0.0] * len(exact)
+    for directions in (_relative(at), _of_zeros(at, loss.wrt)):
+        if not any(d.any() for d in directions.values()):
+            continue
+        small, large = (evaluate(_moved(at, directions, h)) for h in CHANGES)
+        for k, true in enumerate(exact):
+            found[k] = max(found[k], _response(true, small[k], large[k]))
+    return found
+
+
+def _relative(at: Arrays) -> dict[str, Vector]:
+    """A random change of each float, of up to its own size."""
+    random = np.random.default_rng(0)
+    return {
+        name: array * random.choice([-1.0, 1.0], array.shape)
+        * random.uniform(0.5, 1.0, array.shape)
+        for name, array in at.items()
+        if array.dtype.kind == "f"
+    }  # fmt: skip
+
+
+def _of_zeros(at: Arrays, parameters: Sequence[str]) -> dict[str, Vector]:
+    """A random change of each zero, of up to the largest component, or to 1."""
+    random = np.random.default_rng(1)
+    found = {}
+    for name in parameters:
+        size = np.abs(at[name]).max(initial=0.0) or 1.0
+        change = random.uniform(0.5, 1.0, at[name].shape) * size
+        sign = random.choice([-1.0, 1.0], at[name].shape)
+        found[name] = np.where(at[name] == 0.0, sign * change, 0.0)
+    return found
+
+
+def _moved(at: Arrays, directions: Mapping[str, Vector], change: float) -> Arrays:
+    """The inputs, in 50 digits, after a change."""
+    import mpmath
+
+    with mpmath.workdps(50):
+        number = np.frompyfunc(mpmath.mpf, 1, 1)
+        moved = {
+            name: np.asarray(number(at[name]) + change * number(direction), object)
+            for name, direction in directions.items()
+        }
+    return {**at, **moved}
+
+
+def _response(exact: NDArray[Any], small: NDArray[Any], large: NDArray[Any]) -> float:
+    """The largest change of a component per unit change, 0 for those at a kink."""
+    found = 0.0
+    for true, *moved in zip(*map(np.ravel, (exact, small, large)), strict=True):
+        one, other = (
+            abs(float((value - true) / change))
+            for value, change in zip(moved, CHANGES, strict=True)
+        )
+        if math.isfinite(one) and abs(one - other) <= 0.01 * one:
+            found = max(found, one)
+    return found
 
 
 def first_rows(loss: Loss, arrays: Arrays, rows: int) -> Arrays:
@@ -206,12 +295,13 @@ def _row_axes(found: Specialisation, arrays: Arrays) -> Sequence[tuple[str, int]
     return max(found.built.dims.values(), key=led, default=())
 
 
-def _digits(ours: NDArray[Any], exact: NDArray[Any]) -> float:
-    """Decimal digits in which the worst component agrees, relative to the largest."""
+def _digits(ours: NDArray[Any], exact: NDArray[Any], scale: float = 0.0) -> float:
+    """Decimal digits in which the worst component agrees, relative to the largest, or
+    to ``scale`` where that is larger."""
     import mpmath
 
     finite = mpmath.isfinite
-    largest, worst = mpmath.mpf(0), mpmath.mpf(0)
+    largest, worst = mpmath.mpf(scale), mpmath.mpf(0)
     pairs = zip(np.ravel(ours).tolist(), np.ravel(exact).tolist(), strict=True)
     for mine, right in pairs:
         if not (finite(mine) and finite(right)):

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgrad import graph
-from symgrad.errors import ArgumentError, DataError, DeviceError, ShapeError
+from symgrad.errors import (
+    ArgumentError,
+    DataError,
+    DataWarning,
+    DeviceError,
+    ShapeError,
+    warn,
+)
+from symgrad.language.syntax import same
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_parameter, first_bad
 from symgrad.runtime.derivatives import gradient_kernel, gradient_nodes, hvp_kernel
@@ -51,6 +59,18 @@ class Compiled:
         """Pickle the source and the options; kernels are compiled again."""
         return type(self), (self._source,)
 
+    def __eq__(self, other: object) -> bool:
+        """Equal if they compile the same program with the same options."""
+        if type(self) is not type(other):
+            return NotImplemented
+        assert isinstance(other, Compiled)
+        a, b = self._source, other._source
+        options = (a.wrt, a.dtype, a.threads) == (b.wrt, b.dtype, b.threads)
+        return options and same(a.program, b.program)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.wrt, self.dtype))
+
     def __repr__(self) -> str:
         text = self._source.text or "<SymPy expression>"
         head = text if len(text) < 60 else text[:57] + "..."
@@ -76,6 +96,9 @@ class Compiled:
     def _blame(self, arrays: Arrays, what: str) -> None:
         """After a result that is not finite: name the data at fault, if any."""
         for name, array in arrays.items():
+            if array.size == 0 and name not in self.wrt:
+                warn(f"{name} is empty: it has shape {array.shape}", DataWarning)
+                return
             bad = None if name in self.wrt else first_bad(array)
             if bad is not None:
                 place, value = bad
@@ -295,24 +318,30 @@ class Loss(Compiled):
             for name, node in zip(self.wrt, nodes[1:], strict=True)
         }
 
-    def check_grad(self, values: Mapping[str, Any], /) -> dict[str, float]:
+    def check_grad(
+        self, values: Mapping[str, Any] | None = None, /, **named: Any
+    ) -> dict[str, float]:
         """Largest relative difference of each gradient from an independent derivative.
 
-        The derivative is by central differences of the reference interpreter, with
-        Richardson extrapolation; about 1e-8 is as good as that can confirm.
+        Values come as one dict, or by name. The derivative is by central differences
+        of the reference interpreter, with Richardson extrapolation; about 1e-8 is as
+        good as that can confirm.
         """
         from symgrad.runtime.checks import check_grad
 
-        return check_grad(self, values)
+        return check_grad(self, {**(values or {}), **named})
 
-    def check(self, values: Mapping[str, Any], /, rows: int = 50) -> dict[str, float]:
+    def check(
+        self, values: Mapping[str, Any] | None = None, /, rows: int = 50, **named: Any
+    ) -> dict[str, float]:
         """Correct decimal digits of the loss and each gradient at ``values``.
 
-        Evaluated against mpmath with 50 digits, on the first ``rows`` rows.
+        Values come as one dict, or by name. Evaluated against mpmath with 50 digits,
+        on the first ``rows`` rows.
         """
         from symgrad.runtime.checks import check
 
-        return check(self, values, rows)
+        return check(self, {**(values or {}), **named}, rows)
 
 
 def direction_arrays(

@@ -144,9 +144,13 @@ class Specialiser:
         wrt = self.source.wrt
         missing = [name for name in wrt if name not in values]
         if missing:
+            others = [name for name in values if name not in wrt]
+            near = difflib.get_close_matches(missing[0], others, 1)
+            hint = f" (given is {near[0]}: a typo?)" if near else ""
             raise ArgumentError(
                 f"no value for parameter {', '.join(missing)}: pass "
                 + ", ".join(f"{name}=..." for name in missing)
+                + hint
             )
         result = {name: as_parameter(name, values[name]) for name in wrt}
         for name, value in values.items():
@@ -292,6 +296,11 @@ def empty_like_shapes(
         if isinstance(value, tuple) and all(isinstance(k, int) for k in value):
             kind = np.dtype(np.float64 if name in wrt else dtype)
             result[name] = _phantom(name, value, kind)
+        elif isinstance(value, tuple) and any(isinstance(k, str) for k in value):
+            raise ArgumentError(
+                f"the shape {value} of {name} must be made of integers: any number of "
+                "rows will do, such as 1000"
+            )
         else:
             result[name] = value
     return result
