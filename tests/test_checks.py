@@ -113,6 +113,12 @@ def test_a_zero_at_a_kink_has_no_condition():
     assert f.check({"a": 0.0, "b": 0.0, "x": 1.0}) == {"loss": LIMIT, "a": LIMIT}
 
 
+def test_masked_data_have_no_part_in_the_condition():
+    f = sg.compile("sum(where(isfinite(x), a*x - x, 0))", wrt=["a"])
+    x = np.array([np.inf, 0.1, np.nan, -0.1, 0.3])
+    assert min(f.check({"a": 1.0, "x": x}).values()) > 15
+
+
 class Planted(sg.Loss):
     """A loss that has something wrong."""
 

@@ -220,14 +220,15 @@ def _conditions(
 
 
 def _relative(at: Arrays) -> dict[str, Vector]:
-    """A random change of each float, of up to its own size."""
+    """A random change of each finite float, of up to its own size."""
     random = np.random.default_rng(0)
-    return {
-        name: array * random.choice([-1.0, 1.0], array.shape)
-        * random.uniform(0.5, 1.0, array.shape)
-        for name, array in at.items()
-        if array.dtype.kind == "f"
-    }  # fmt: skip
+    found = {}
+    for name, array in at.items():
+        if array.dtype.kind == "f":
+            share = random.uniform(0.5, 1.0, array.shape)
+            share *= random.choice([-1.0, 1.0], array.shape)
+            found[name] = np.where(np.isfinite(array), array, 0.0) * share
+    return found
 
 
 def _of_zeros(at: Arrays, parameters: Sequence[str]) -> dict[str, Vector]:
@@ -246,7 +247,7 @@ def _moved(at: Arrays, directions: Mapping[str, Vector], change: float) -> Array
     """The inputs, in 50 digits, after a change."""
     import mpmath
 
-    with mpmath.workdps(50):
+    with mpmath.workdps(50), np.errstate(all="ignore"):
         number = np.frompyfunc(mpmath.mpf, 1, 1)
         moved = {
             name: np.asarray(number(at[name]) + change * number(direction), object)

@@ -337,7 +337,8 @@ class Loss(Compiled):
         """Correct decimal digits of the loss and each gradient at ``values``.
 
         Values come as one dict, or by name. Evaluated against mpmath with 50 digits,
-        on the first ``rows`` rows.
+        on the first ``rows`` rows. Where terms cancel, digits are relative to what
+        a change of the inputs in their last digit makes of the value.
         """
         from symgrad.runtime.checks import check
 
