@@ -39,10 +39,14 @@ class Status(IntEnum):
     BAD_START = 5
     FAILED = 6
     FINISHED = 7
+    STALLED = 8
 
 
 STATUSES: dict[Status, tuple[bool, str]] = {
-    Status.CONVERGED: (True, "the largest |gradient| component fell below tol"),
+    Status.CONVERGED: (
+        True,
+        "the largest |gradient| component fell below tol, or the loss is at rounding",
+    ),
     Status.STEP_LIMIT: (False, "all steps were made before the gradient reached tol"),
     Status.STOPPED: (False, "the callback raised StopIteration"),
     Status.INTERRUPTED: (False, "interrupted by Ctrl-C (KeyboardInterrupt)"),
@@ -50,6 +54,7 @@ STATUSES: dict[Status, tuple[bool, str]] = {
     Status.BAD_START: (False, "the loss or its gradient is not finite at the start"),
     Status.FAILED: (False, "SciPy's method gave up; the message says why"),
     Status.FINISHED: (True, "all steps on mini-batches were made"),
+    Status.STALLED: (False, "no step lowers the loss, but its gradient is not small"),
 }
 """Success and meaning of each status."""
 

@@ -4,6 +4,11 @@ Each row says what the method takes, and how ``tol`` (on the largest |gradient|
 component) and ``steps`` are spelled in its options. Other options pass through.
 SciPy's own stopping rule on the loss is set to rounding level, so that ``tol`` decides:
 its default would end L-BFGS-B at relative falls of 2e-9, far from a gradient of 1e-8.
+
+A method that stops above ``tol`` is started once more from the best point, without its
+memory. Where that ends above ``tol`` too, the gradient is judged by the scale of the
+parameters and of the loss: the loss may be too coarse to fall further (a success), or
+flat at a place that is no minimum (``STALLED``), whatever SciPy says of it.
 """
 
 from __future__ import annotations
@@ -178,33 +183,56 @@ def run_scipy(
     if not (math.isfinite(loss) and np.all(np.isfinite(gradient))):
         message = advice.bad_start(objective, x, loss, gradient)
         return _result(record, name, Status.BAD_START, message, history, x, bounds)
+    run = Run(name, method, record, steps, tol, bounds, options, callback)
     with progress_bar(name, steps) if progress else nullcontext() as bar:
-        found, ended = _call(
-            record, method, x, bounds, tol, steps, options, callback, bar
-        )
-    return _conclude(record, name, found, ended, tol, steps, history, bounds)
+        found, ended = _call(run, x, bar)
+        before = record.lowest
+        if found is not None and _is_worth_a_restart(run, found):
+            found, ended = _call(run, record.best.copy(), bar)
+    return _conclude(run, found, ended, before, history)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One minimization: what was asked for, and the record of it."""
+
+    name: str
+    method: Method
+    record: Recorder
+    steps: int
+    tol: float
+    bounds: Bounds | None
+    options: Mapping[str, Any]
+    callback: Callable[[Any], Any] | None
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether the gradient need not vanish at the solution."""
+        return self.method.constraints and bool(self.options.get("constraints"))
+
+
+def _is_worth_a_restart(run: Run, found: OptimizeResult) -> bool:
+    record = run.record
+    if run.is_constrained or not run.method.gradient or record.nit >= run.steps:
+        return False
+    _, gradient = record.value_and_grad(record.best)
+    return not projected_gradient(record.best, gradient, run.bounds) < run.tol
 
 
 def _call(
-    record: Recorder,
-    method: Method,
-    x: Vector,
-    bounds: Bounds | None,
-    tol: float,
-    steps: int,
-    options: Mapping[str, Any],
-    callback: Callable[[Any], Any] | None,
-    bar: Any,
+    run: Run, x: Vector, bar: Any
 ) -> tuple[OptimizeResult | None, Status | None]:
     """SciPy's result, or None and why it was left early."""
     from scipy.optimize import minimize
 
-    own = {**method.options(tol, steps), **options}
+    method, record = run.method, run.record
+    left = run.steps - record.nit
+    own = {**method.options(run.tol, left), **run.options}
     arguments: dict[str, Any] = {}
     if method.constraints and "constraints" in own:
         arguments["constraints"] = own.pop("constraints")
-    if bounds is not None:
-        arguments["bounds"] = list(zip(*bounds, strict=True))
+    if run.bounds is not None:
+        arguments["bounds"] = list(zip(*run.bounds, strict=True))
     if method.hvp:
         arguments["hessp"] = record.hvp
     try:
@@ -214,7 +242,7 @@ def _call(
             jac=True if method.gradient else None,
             method=method.scipy,
             options=own,
-            callback=_reporter(record, callback, bar),
+            callback=_reporter(record, run.callback, bar),
             **arguments,
         ), None
     except KeyboardInterrupt:
@@ -248,15 +276,14 @@ def _reporter(
 
 
 def _conclude(
-    record: Recorder,
-    name: str,
+    run: Run,
     found: OptimizeResult | None,
     ended: Status | None,
-    tol: float,
-    steps: int,
+    before: float,
     history: bool,
-    bounds: Bounds | None,
 ) -> OptimizeResult:
+    """``before``: the lowest loss ahead of a restart."""
+    record, name, bounds = run.record, run.name, run.bounds
     best = record.best
     if found is None:
         assert ended is not None, "either SciPy returned or something ended it"
@@ -266,59 +293,101 @@ def _conclude(
         )  # fmt: skip
     # With constraints the lowest loss seen may be infeasible: SciPy's choice then.
     x = np.array(found.x, dtype=np.float64)
-    if "constr_violation" not in found and "multipliers" not in found:
+    if not run.is_constrained:
         x = best if record.lowest < float(found.fun) else x
     loss, gradient = record.value_and_grad(x)
-    slope = projected_gradient(x, gradient, bounds)
-    status = _status(name, found, slope, tol, steps, loss, record)
-    message = _message(status, record, slope, tol, steps, str(found.message))
-    return _result(record, name, status, message, history, x, bounds)
+    end = End(run, found, x, loss, gradient, flat=before - loss <= _few(run, loss))
+    return _result(record, name, end.status, end.message, history, x, bounds)
 
 
-def _status(
-    name: str,
-    found: OptimizeResult,
-    slope: float,
-    tol: float,
-    steps: int,
-    loss: float,
-    record: Recorder,
-) -> Status:
-    method = METHODS[name]
-    if slope < tol or (found.success and (method.constraints or not method.gradient)):
-        return Status.CONVERGED
-    if record.nit >= steps:
-        return Status.STEP_LIMIT
-    if found.success or _is_at_rounding(slope, loss):
-        return Status.CONVERGED
-    return Status.FAILED
+def _few(run: Run, loss: float) -> float:
+    """A fall of the loss that is none."""
+    return math.sqrt(_epsilon(run.record.objective)) * abs(loss)
 
 
-def _is_at_rounding(slope: float, loss: float) -> bool:
-    """Whether the loss is too coarse to show a further fall (line searches fail)."""
-    return slope <= math.sqrt(EPSILON) * max(1.0, abs(loss))
+def _epsilon(objective: Objective) -> float:
+    """The rounding of one operation in the loss."""
+    return float(np.finfo(getattr(objective, "dtype", "float64")).eps)
 
 
-def _message(
-    status: Status, record: Recorder, slope: float, tol: float, steps: int, scipy: str
-) -> str:
-    if status is Status.STEP_LIMIT:
+@dataclass(frozen=True)
+class End:
+    """Where SciPy stopped, and what to think of it.
+
+    ``flat``: a start anew from there did not lower the loss either.
+    """
+
+    run: Run
+    found: OptimizeResult
+    x: Vector
+    loss: float
+    gradient: Vector
+    flat: bool
+
+    @property
+    def slope(self) -> float:
+        return projected_gradient(self.x, self.gradient, self.run.bounds)
+
+    @property
+    def status(self) -> Status:
+        run, success = self.run, bool(self.found.success)
+        by_its_own_test = run.is_constrained or not run.method.gradient
+        if self.slope < run.tol or (success and by_its_own_test):
+            return Status.CONVERGED
+        if run.record.nit >= run.steps:
+            return Status.STEP_LIMIT
+        if by_its_own_test or not math.isfinite(self.loss):
+            return Status.FAILED
+        if (success or self.flat) and self.is_at_rounding:
+            return Status.CONVERGED
+        return Status.STALLED if success or self.flat else Status.FAILED
+
+    @property
+    def is_at_rounding(self) -> bool:
+        """Whether the loss is too coarse to show a further fall.
+
+        Such a gradient is small for changes of the parameters by 1, or by their size.
+        """
+        if self.slope <= math.sqrt(EPSILON) * max(1.0, abs(self.loss)):
+            return True
+        scaled = self.gradient * np.maximum(1.0, np.abs(self.x))
+        slope = projected_gradient(self.x, scaled, self.run.bounds)
+        return slope <= np.cbrt(_epsilon(self.run.record.objective)) * abs(self.loss)
+
+    @property
+    def message(self) -> str:
+        run, slope, status = self.run, self.slope, self.status
+        nit, scipy = run.record.nit, str(self.found.message).strip().rstrip(":. ")
+        largest = f"largest |gradient| component {slope:.2g}"
+        if status is Status.STEP_LIMIT:
+            return (
+                f"did not converge in {run.steps} iterations: {largest} > tol "
+                f"{run.tol:g}; try steps={10 * max(run.steps, 10)}"
+            )
+        if status is Status.FAILED:
+            return (
+                f"stopped after {nit} iterations with {largest} (SciPy: {scipy}); try "
+                "another start, a rescaled loss, or another method"
+            )
+        if status is Status.STALLED:
+            return (
+                f"stalled after {nit} iterations: the loss is flat or has a kink at "
+                f"this place, but the gradient is not small ({largest}, loss "
+                f"{self.loss:.4g}; SciPy: {scipy}); try another start, bounds=..., or "
+                "parameters of a similar scale"
+            )
+        if slope < run.tol:
+            return advice.converged(nit, slope, run.tol)
+        if run.is_constrained or not run.method.gradient:
+            return (
+                f"converged in {nit} iterations by SciPy's own test ({scipy}), "
+                f"with {largest}"
+            )
+        dtype = getattr(run.record.objective, "dtype", "float64")
         return (
-            f"did not converge in {steps} iterations: largest |gradient| component "
-            f"{slope:.2g} > tol {tol:g}; try steps={10 * max(steps, 10)}"
+            f"converged to the precision of {dtype} in {nit} iterations: no step "
+            f"lowers the loss further; {largest} (tol {run.tol:g})"
         )
-    if status is Status.FAILED:
-        return (
-            f"stopped after {record.nit} iterations with largest |gradient| component "
-            f"{slope:.2g} (SciPy: {scipy.strip()}); try another start, a rescaled loss,"
-            " or another method"
-        )
-    if slope < tol:
-        return advice.converged(record.nit, slope, tol)
-    return (
-        f"converged in {record.nit} iterations by SciPy's own test ({scipy.strip()}), "
-        f"with largest |gradient| component {slope:.2g}"
-    )
 
 
 def _result(

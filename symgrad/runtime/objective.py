@@ -112,6 +112,11 @@ class Objective:
         return self._shapes
 
     @property
+    def dtype(self) -> str:
+        """The type that the loss is computed in."""
+        return self._source.dtype
+
+    @property
     def size(self) -> int:
         """The number of parameters P."""
         return self._size
