@@ -1,18 +1,20 @@
 """The command line: ``symgrad fit``, ``explain``, ``info``, ``cache``.
 
-Exit codes: 0 done; 1 done, but the result is of no use; 2 the request is wrong (the
-message says how); 130 interrupted.
+Exit codes: 0 done; 1 done, but not to an end (a fit that did not converge); 2 the
+request is wrong (the message says how); 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TextIO
 
 from symgrad.commands import cache, explain, fit, info
-from symgrad.errors import SymgradError
+from symgrad.errors import SymgradError, SymgradWarning
 
 COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "fit": (fit, "find the parameters that make a loss smallest"),
@@ -27,6 +29,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="symgrad",
         description="Compile losses written as formulas, with their gradients.",
+        epilog="Exit codes: 0 done; 1 a fit that did not converge; 2 the request is "
+        "wrong; 130 interrupted. `symgrad COMMAND --help` tells more.",
     )
     top.add_argument("--version", action="store_true", help="print the version")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
@@ -55,6 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.print_help()
         return 0
     module, _ = COMMANDS[options.command]
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return _run(module, options)
+
+
+def _run(module: ModuleType, options: argparse.Namespace) -> int:
     try:
         return module.run(options)
     except SymgradError as error:
@@ -67,6 +77,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (such as `head`) has gone; nothing more can be told to anyone.
         sys.stderr.close()
         return 0
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a line: where in symgrad it was raised helps nobody here."""
+    if issubclass(category, SymgradWarning):
+        print(f"symgrad: warning: {message}", file=file or sys.stderr)
+        return
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, end="", file=file or sys.stderr)
 
 
 if __name__ == "__main__":

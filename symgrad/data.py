@@ -338,16 +338,22 @@ def _value(text: str, where: str) -> float | np.ndarray:
 
 
 def _bracketed(text: str, where: str) -> np.ndarray:
-    """Nested brackets, read as JSON: data, never code."""
+    """Nested brackets, read as JSON with Python's spellings of numbers; never code."""
     import json
 
     try:
-        return np.array(json.loads(text), dtype=np.float64)
+        text_of_json = re.sub(r"[^\[\],\s]+", _json_number, text)
+        return np.array(json.loads(text_of_json), dtype=np.float64)
     except (ValueError, TypeError, RecursionError):
         raise OptionError(
             f"{where}={text[:40]!r} is no array; write rows of equal length, "
             "such as [[1, 2], [3, 4]]"
         ) from None
+
+
+def _json_number(found: re.Match[str]) -> str:
+    """``.5``, ``+1`` or ``2.`` as JSON has it."""
+    return repr(float(found[0]))
 
 
 def _split_outside_brackets(text: str) -> Sequence[str]:

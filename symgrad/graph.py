@@ -328,7 +328,8 @@ def array(indices: Iterable[Index], body: Node) -> Array:
     indices = tuple(indices)
     if not body.free <= set(indices):
         raise ValueError(
-            f"array: {sorted(map(repr, body.free.difference(indices)))} are not bound"
+            "array: free indices "
+            f"{_listed(body.free.difference(indices))} are not bound"
         )
     bound = canonical_indices([i.extent for i in indices])
     body = substitute(body, dict(zip(indices, bound, strict=True)))
@@ -362,9 +363,7 @@ def scatter(
     )
     loose = _union((*targets, value)).difference(over)
     if loose:
-        raise ValueError(
-            f"scatter: free indices {sorted(map(repr, loose))} are not bound"
-        )
+        raise ValueError(f"scatter: free indices {_listed(loose)} are not bound")
     key = (Scatter, shape, targets, over, value)
     found = _interned.get(key)
     if found is None:
@@ -378,6 +377,10 @@ def scatter(
         found.children, found.free, found.type = (value, *targets), _CLOSED, FLOAT
         _interned[key] = found
     return cast(Scatter, found)
+
+
+def _listed(indices: Iterable[Index]) -> list[str]:
+    return sorted(map(index_name, indices))
 
 
 def canonical_indices(

@@ -91,3 +91,31 @@ def test_init_must_fit():
         sg.minimize(f, {"a": 1.0})
     with pytest.raises(errors.ArgumentError, match="not parameters: c"):
         sg.minimize(f, {"a": 1.0, "b": 2.0, "c": 3.0})
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "bfgs", "cg", "newton-cg", "tnc"])
+def test_a_flat_valley_far_from_the_fit_is_no_success(method):
+    x = np.linspace(0.0, 5.0, 50)
+    y = 3.0 * np.exp(-1.2 * x) + 0.5 + 0.05 * np.cos(40.0 * x)
+    loss = "mean((y - (A*exp(-k*x) + c))**2)"
+    far, near = {"A": 1e6, "k": 1.0, "c": -1e6}, {"A": 1.0, "k": 1.0, "c": 0.0}
+    found = sg.minimize(loss, init=far, data={"x": x, "y": y}, method=method)
+    assert not found.success
+    assert "stalled" in found.message
+    assert sg.minimize(loss, init=near, data={"x": x, "y": y}, method=method).success
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_line_search_at_the_optimum_is_a_success(dtype):
+    t = np.linspace(-30.0, 30.0, 500)
+    co2 = 337.0 + 1.3 * t + 0.01 * t**2 + 3.0 * np.sin(2.0 * np.pi * t)
+    found = sg.minimize(
+        "mean((co2 - (a + b*t + c*t**2))**2)",
+        init={"a": 300.0, "b": 1.0, "c": 0.0},
+        data={"co2": co2, "t": t},
+        method="lbfgs",
+        tol=0.0,
+        dtype=dtype,
+    )
+    assert found.success
+    assert f"converged to the precision of {dtype}" in found.message

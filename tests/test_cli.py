@@ -12,7 +12,7 @@ import pytest
 
 from symgrad.cli import main
 from symgrad.commands import question
-from symgrad.commands.fit import parse_bounds
+from symgrad.commands.fit import in_options, parse_bounds
 from symgrad.errors import OptionError
 
 ROOT = Path(__file__).parents[1]
@@ -114,9 +114,9 @@ def test_fit_of_another_loss_draws_its_history(points, tmp_path, capsys):
     picture = tmp_path / "history.png"
     options = ["--method", "adam", "--lr", "0.1", "--steps", "50"]
     command = ["fit", "mean(abs(y - a*x))", "--data", points, "--init", "a=0"]
-    assert main([*command, *options, "--plot", str(picture)]) == 0
+    assert main([*command, *options, "--plot", str(picture)]) == 1  # not converged
     assert picture.exists()
-    assert "loss" in capsys.readouterr().out
+    assert "try --steps 500, or --method lbfgs" in capsys.readouterr().out
 
 
 def test_fit_of_arrays(tmp_path, capsys):
@@ -173,6 +173,11 @@ def test_a_bad_start_is_reported(points, capsys):
         ),
         (["y ~ a*x", "--init", "a=0,bb=1", "--data", "POINTS"], "does not use 'bb'"),
         (["y ~ a*x", "--init", "a", "--data", "POINTS"], "expected NAME=VALUE"),
+        (["y = a*x # why", "--init", "a=0", "--data", "POINTS"], "write `y ~ a*x`"),
+        (["u=a\ny = u*x\n", "--init", "a=0"], "write `y ~ u*x`"),
+        (["y ~ slope(x+1)", "--init", "slope=0"], "write slope*(...)"),
+        (["y ~ slope(x+1)", "--init", "a=0"], "`slope` is not in the language"),
+        (["sum(w)", "--init", "w=[.5,a]"], "is no array"),
         (["y ~ a*(x", "--init", "a=0", "--data", "POINTS"], "line 1, column 7"),
         (["y ~ a*tahn(x)", "--init", "a=0", "--data", "POINTS"], "tanh"),
         (["y - a*x", "--init", "a=0", "--data", "POINTS"], "wrap it in mean(...)"),
@@ -204,6 +209,74 @@ def test_plots_without_matplotlib(points, monkeypatch, capsys, tmp_path):
     command = ["fit", "y ~ a*x", "--data", points, "--init", "a=0"]
     assert main([*command, "--plot", str(tmp_path / "fit.png")]) == 2
     assert "symgrad[viz]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", ["3", "200"])
+def test_the_exit_code_says_whether_it_converged(steps, capsys):
+    model = "co2 ~ a + b*t + c*t**2"
+    command = ["fit", model, "--data", CO2, "--init", "a=300,b=1,c=0"]
+    assert main([*command, "--steps", steps]) == (1 if steps == "3" else 0)
+    output = capsys.readouterr().out
+    assert ("did not converge in 3" if steps == "3" else "converged") in output
+
+
+def test_help_tells_methods_defaults_and_exit_codes(capsys):
+    from symgrad.optimize.rules import RULES
+    from symgrad.optimize.scipy_bridge import METHODS
+
+    with pytest.raises(SystemExit) as caught:
+        main(["fit", "--help"])
+    assert caught.value.code == 0
+    output = " ".join(capsys.readouterr().out.replace("-\n", "-").split())
+    for part in (*RULES, *METHODS, "(1000)", "(0.01)", "(1e-8)", "exit codes"):
+        assert part.split("-")[-1] in output
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "Exit codes" in capsys.readouterr().out
+
+
+def test_fit_of_a_transformed_response(points, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "fit.png"
+    command = ["fit", "log(y + 2) ~ log(a*x + b)", "--data", points]
+    options = ["--init", "a=1,b=2", "--plot", str(picture)]
+    assert main([*command, *options]) == 0
+    assert "R² 1.000000" in capsys.readouterr().out
+    assert picture.exists()
+
+
+def test_fit_prints_small_arrays_in_full(capsys):
+    text = "sum((w - 3)**2) + sum((v - 2)**2) + sum((u - 1)**2)"
+    many = ",".join(["0"] * 21)
+    init = f"w=[[.5,+1,2.],[1,1e0,-1]],v=[0,0,0,0,0,0],u=[{many}]"
+    assert main(["fit", text, "--init", init]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "w          [[3, 3, 3]," in lines
+    assert "[3, 3, 3]]" in lines
+    assert "v          [2, 2, 2, 2, 2, 2]" in lines
+    assert "u          (21,) 1 … 1" in lines
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("lr=50 is above 2/L≈0.93, try lr=0.4;", "--lr 50 is above 2/L≈0.93, try --lr 0.4;"),
+        ("try lr≈1e-05 (1/L), or method='lbfgs'", "try --lr ≈1e-05 (1/L), or --method lbfgs"),
+        ("0.2 > tol 1e-08; try steps=100", "0.2 > tol 1e-08; try --steps 100"),
+        ("another start, bounds=..., or", "another start, --bounds NAME=LOW:HIGH, or"),
+    ],
+)  # fmt: skip
+def test_advice_is_in_options(message, expected):
+    assert in_options(message) == expected
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_lines_without_source(tmp_path, capsys):
+    path = tmp_path / "d.npz"
+    np.savez(path, x=np.array([1.0, np.inf, 2.0]), y=np.ones(3))
+    assert main(["fit", "y ~ a*x", "--data", str(path), "--init", "a=1"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("symgrad: warning: x[1] is inf: ")
 
 
 # --- explain, info, cache -------------------------------------------------------------
@@ -257,6 +330,18 @@ def test_cache_that_is_off(monkeypatch, capsys):
     monkeypatch.setenv("SYMGRAD_CACHE", "off")
     assert main(["cache"]) == 0
     assert "off" in capsys.readouterr().out
+
+
+def test_cache_lists_the_newest(monkeypatch, tmp_path, capsys):
+    from symgrad.runtime import cache
+
+    found = [cache.Entry(tmp_path / f"{k:020d}.o", 1024, float(k)) for k in range(25)]
+    monkeypatch.setattr(cache, "entries", lambda place: found[::-1])
+    assert main(["cache"]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert "25 kernels, 25 KiB of at most" in first
+    assert len(rest) == 1 + 1 + 20 + 1
+    assert rest[-1] == "... and 5 older"
 
 
 def test_no_command_shows_help(capsys):

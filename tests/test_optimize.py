@@ -470,6 +470,49 @@ def test_scipy_options_pass_through():
     assert found.success and found.x.sum() == pytest.approx(1.0)
 
 
+def coarse(x):
+    """A bowl on a hill so high that small falls are lost; its gradient is never 0."""
+    return 1e3 + float(x @ x), 2.0 * x + np.where(x >= 0.0, 1e-4, -1e-4)
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "bfgs", "cg"])
+def test_scipy_at_the_precision_of_the_loss_is_a_success(method):
+    found = minimize_objective(Fake({"p": (2,)}, coarse), START, method=method)
+    assert found.success and found.status == Status.CONVERGED, found.message
+    assert "converged to the precision of float64" in found.message
+
+
+def plateau(x):
+    """Says to fall along one parameter, and does not: no step there helps."""
+    return 1.0 + (x[1] - 1.0) ** 2, np.array([-5e-4, 2.0 * (x[1] - 1.0)])
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "bfgs", "cg", "newton-cg", "slsqp"])
+def test_scipy_on_a_flat_loss_with_a_large_gradient_is_no_success(method):
+    objective = Fake({"p": (2,)}, plateau, hvp=lambda x, v: np.array([0.0, 2.0 * v[1]]))
+    found = minimize_objective(objective, np.array([4e8, 0.0]), method=method)
+    assert not found.success and found.status == Status.STALLED, found.message
+    assert "try another start, bounds=..." in found.message
+
+
+def test_scipy_restarts_once_with_fresh_memory(monkeypatch):
+    from scipy import optimize
+
+    starts, whole = [], optimize.minimize
+
+    def gives_up_first(function, x, *, options, **arguments):
+        if not starts:
+            options = {**options, "maxiter": 4}
+        starts.append(x.copy())
+        return whole(function, x, options=options, **arguments)
+
+    monkeypatch.setattr(optimize, "minimize", gives_up_first)
+    found = minimize_objective(valley(), START, method="lbfgs")
+    assert found.success and len(starts) == 2
+    assert not np.array_equal(*starts)
+    assert found.history.shape == (found.nit + 1,)
+
+
 # ---------------------------------------------------------------------------- the house
 
 

@@ -285,7 +285,7 @@ MISTAKES = [
     ("a = 1\nb = logsumxep(x)\nb", 2, 5, "did you mean `logsumexp`?"),
     ("Sin(x)", 1, 1, "did you mean `sin`?"),
     ("w(x + 1)", 1, 1, "w*(...)"),
-    ("qqzzxx(1)", 1, 1, "unknown function `qqzzxx`"),
+    ("qqzzxx(1)", 1, 1, "`qqzzxx` is not in the language"),
     ("np.sin(x)", 1, 3, "without `np.`"),
     ("x.sum()", 1, 2, "sum(x)"),
     ("x.mean(axis=0)", 1, 2, "mean(x)"),

@@ -219,7 +219,7 @@ def test_typeset_formulas_keep_their_brackets():
     assert math_text("a - (b + c)", ["a"], **one) == "L=a−(b+c)"
     assert math_text("a*(b + c)", ["a"], **one) == "L=a·(b+c)"
     assert math_text("(a + b)*c", ["a"], **one) == "L=(a+b)·c"
-    assert math_text("(a*b)**3", ["a"], **one) == "L=(a·b)3"
+    assert math_text("(a*b)**3", ["a"], a=1.0, b=1.0) == "L=(a·b)3"
     assert math_text("(-a)**2", ["a"], a=1.0) == "L=(−a)2"
 
 

@@ -181,8 +181,8 @@ def test_colours_only_where_they_are_wanted():
 def test_narrow_terminals_cut_labels():
     text = "mean((first_name*second_name - third_name*x)**2)"
     values = {"first_name": 1.0, "second_name": 2.0, "third_name": 3.0, "x": np.ones(9)}
-    lines = tree.render(traced(text, values, ["first_name"]), width=60).split("\n")
-    assert max(map(len, lines)) <= 60
+    lines = tree.render(traced(text, values, ["first_name"]), width=72).split("\n")
+    assert max(map(len, lines)) <= 72
 
 
 def test_terminals_without_unicode():

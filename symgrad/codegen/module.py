@@ -138,7 +138,9 @@ class ModuleWriter:
             results = self._rows(writer, loop, keys, phis, counter, last)
             for deferred in writer.step.deferred:
                 for operand in deferred.transposed:
-                    transpose_kept(writer, writer.step.local[operand])
+                    place = writer.step.local.get(operand)
+                    if place is not None and place.kept:  # else gathered from work
+                        transpose_kept(writer, place)
             for deferred in writer.step.deferred:
                 writer.deferred(loop, deferred)
             return results

@@ -71,7 +71,10 @@ def _floor_divide_floats(e: Emitter, a: Value, b: Value) -> Value:
     """As NumPy: from the exact remainder, so that 1.0 // 0.1 is 9."""
     zero = e.const(0.0, a.type)
     ratio = e.binary("fdiv", a, b)
-    exact = e.binary("fdiv", e.binary("fsub", a, _mod(e, a, b)), b)
+    rest = _remainder(e, a, b)
+    exact = e.binary("fdiv", e.binary("fsub", a, rest), b)
+    one_less = e.binary("fsub", exact, e.const(1.0, a.type))
+    exact = e.select(_wrong_sign_float(e, rest, b), one_less, exact)
     floor = e.intrinsic("floor", exact)
     above = e.fcmp("ogt", e.binary("fsub", exact, floor), e.const(0.5, a.type))
     floor = e.select(above, e.binary("fadd", floor, e.const(1.0, a.type)), floor)
@@ -88,10 +91,15 @@ def _mod(e: Emitter, a: Value, b: Value) -> Value:
         return e.select(_wrong_sign(e, rest, b), fixed, rest)
     rest = _remainder(e, a, b)
     zero = e.const(0.0, a.type)
-    differs = e.binary("xor", e.fcmp("olt", rest, zero), e.fcmp("olt", b, zero))
-    fix = e.binary("and", differs, e.fcmp("une", rest, zero))
+    fix = _wrong_sign_float(e, rest, b)
     moved = e.select(fix, e.binary("fadd", rest, b), rest)
     return e.select(e.fcmp("oeq", moved, zero), e.intrinsic("copysign", zero, b), moved)
+
+
+def _wrong_sign_float(e: Emitter, rest: Value, divisor: Value) -> Value:
+    zero = e.const(0.0, rest.type)
+    signs = e.binary("xor", e.fcmp("olt", rest, zero), e.fcmp("olt", divisor, zero))
+    return e.binary("and", signs, e.fcmp("une", rest, zero))
 
 
 def _remainder(e: Emitter, a: Value, b: Value) -> Value:

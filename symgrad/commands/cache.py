@@ -14,6 +14,10 @@ EPILOG = (
 )
 
 
+_LISTED = 20
+"""Entries that are listed, the newest."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``cache``."""
     parser.add_argument("--clear", action="store_true", help="remove all kernels")
@@ -29,12 +33,14 @@ def run(options: argparse.Namespace) -> int:
         print(f"{place}: removed {_kernels(cache.clear(place))}")
         return 0
     found = cache.entries(place)
-    if found:
-        rows = [("kernel", "size", "last used"), *map(_row, found)]
-        print(table.align(rows), end="\n\n")
     taken = size(sum(entry.size for entry in found))
     limit = size(cache.size_limit())
     print(f"{place}: {_kernels(len(found))}, {taken} of at most {limit}")
+    if found:
+        rows = [("kernel", "size", "last used"), *map(_row, found[:_LISTED])]
+        print(f"\n{table.align(rows)}")
+    if found[_LISTED:]:
+        print(f"... and {len(found) - _LISTED} older")
     return 0
 
 

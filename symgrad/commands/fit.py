@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from symgrad import data as datafile
 from symgrad.commands import question as asked
 from symgrad.commands.question import Question
-from symgrad.errors import OptionError
+from symgrad.errors import OptionError, UnknownFunctionError
 from symgrad.optimize.result import Status
 from symgrad.show import plot, table
 
@@ -27,16 +28,23 @@ examples:
   symgrad fit "mean(softplus(-y*(X @ w + b)))" --data d.npz --init "w=[0,0,0],b=0" -v
 
 Names in --init are parameters; all others are columns of the data file.
+
+exit codes:
+  0    converged, or made all steps on mini-batches
+  1    not converged: out of --steps, stalled, diverged, or no finite start; the status
+       says what to try; parameters are printed and saved in any case
+  2    the request is wrong: nothing was done
+  130  interrupted
 """
 
+METHODS = (
+    "lbfgs (default), bfgs, cg, newton-cg, trust-ncg, trust-krylov, trust-constr, tnc, "
+    "slsqp, nelder-mead, powell; and with --lr: gd, momentum, nesterov, adam, adamw, "
+    "rmsprop"
+)
 
-EXIT_CODES = {
-    Status.BAD_START: 1,
-    Status.DIVERGED: 1,
-    Status.FAILED: 1,
-    Status.INTERRUPTED: 130,
-}
-"""All else is 0: to have made all the steps that were asked for is no failure."""
+_PRINTED = 20
+"""Elements of an array that are printed in full."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +64,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("expression", metavar="EXPR", help="a loss, or a model as 'y ~ a + b*x'")
     add("--data", metavar="FILE", help="CSV, NPZ or Parquet file with named columns")
     add("--init", metavar="A=1,B=2", required=True, help="parameters, where to start")
-    add("--method", default="lbfgs", help="lbfgs (default), gd, momentum, adam, ...")
-    add("--steps", type=_count, metavar="N", help="most steps to make")
-    add("--lr", type=float, metavar="X", help="learning rate, for gradient methods")
+    add("--method", default="lbfgs", help=METHODS)
+    add("--steps", type=_count, metavar="N", help="most steps to make (1000)")
+    add("--lr", type=float, metavar="X", help="learning rate of gd to rmsprop (0.01)")
     add("--batch-size", type=_count, metavar="N", help="rows per step; default: all")
     add("--seed", type=int, metavar="N", help="of the shuffle of mini-batches")
-    add("--tol", type=float, metavar="X", help="stop at a gradient smaller than this")
-    add("--bounds", metavar="A=0:1,B=:5", help="limits of parameters (lbfgs)")
+    add(
+        "--tol",
+        type=float,
+        metavar="X",
+        help="stop when all components of the gradient are smaller (1e-8)",
+    )
+    add("--bounds", metavar="A=0:1,B=:5", help="limits of parameters")
     add("--dtype", choices=("float64", "float32"), default="float64")
     add("--dropna", action="store_true", help="leave out rows with missing values")
     add("--plot", type=Path, metavar="PNG", help="draw data, fit and residuals")
@@ -73,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fit, print, draw and save; returns the exit code, see ``EXIT_CODES``."""
+    """Fit, print, draw and save; returns the exit code, see ``EPILOG``."""
     if options.plot is not None:
         plot.check_available(options.plot)
     if options.save is not None and not options.save.parent.is_dir():
@@ -88,13 +101,18 @@ def run(options: argparse.Namespace) -> int:
     if options.save is not None:
         save(fitted, options)
         print(f"saved       {options.save}")
-    return EXIT_CODES.get(Status(fitted.result.status), 0)
+    if fitted.result.status == Status.INTERRUPTED:
+        return 130
+    return 0 if fitted.result.success else 1
 
 
 def fit(options: argparse.Namespace) -> Fitted:
     """Read the data and minimise."""
-    question = asked.read(options.expression)
     start = datafile.parse_assignments(options.init, "--init")
+    try:
+        question = asked.read(options.expression)
+    except UnknownFunctionError as error:
+        raise _product(error, start, options) from None
     if question.response in start:  # a parameter was not observed
         question = Question(question.text, question.loss)
     columns = read_data(question, start, options)
@@ -105,6 +123,20 @@ def fit(options: argparse.Namespace) -> Fitted:
     begin = time.perf_counter()
     result = minimize(question.loss, init=start, data=used, **chosen(options))
     return Fitted(question, start, columns, result, time.perf_counter() - begin)
+
+
+def _product(
+    error: UnknownFunctionError,
+    start: dict[str, float | np.ndarray],
+    options: argparse.Namespace,
+) -> UnknownFunctionError:
+    """The error, with other advice where a number of that name was called."""
+    name = (error.text or "")[slice(*(error.span or (0, 0)))]
+    known = {*start, *(datafile.load(options.data).names if options.data else ())}
+    if name not in known:
+        return error
+    message = f"`{name}` is no function; for a product write {name}*(...)"
+    return UnknownFunctionError(message, text=error.text, span=error.span)
 
 
 def read_data(
@@ -173,15 +205,48 @@ def report(fitted: Fitted, options: argparse.Namespace) -> str:
     if options.data is not None:
         dropped = f", {columns.dropped} left out" if columns.dropped else ""
         head.append(f"{options.data}: {columns.rows} rows{dropped}")
-    rows = [(name, table.value(v, 10)) for name, v in result.params.items()]
+    rows = [row for name, v in result.params.items() for row in _rows(name, v)]
     parameters = table.align([("parameter", "value"), *rows])
     effort = f"{result.nit} ({result.nfev} evaluations), {fitted.seconds:.3g} s"
     tail = [
         f"loss        {table.number(result.fun, 10)}{_quality(fitted)}",
         f"iterations  {effort}",
-        f"status      {result.message}",
+        f"status      {in_options(result.message)}",
     ]
     return "\n".join([*head, "", parameters, "", *tail])
+
+
+def _rows(name: str, value: Any) -> list[tuple[str, str]]:
+    """A parameter in the table: small arrays in full, a line for each row."""
+    array = np.asarray(value)
+    if array.ndim == 0 or not 0 < array.size <= _PRINTED:
+        return [(name, table.value(array, 10))]
+    text = np.array2string(
+        array,
+        separator=", ",
+        max_line_width=72,
+        threshold=_PRINTED,
+        formatter={"float_kind": lambda x: table.number(x, 10)},
+    )
+    first, *rest = text.splitlines()
+    return [(name, first), *(("", line) for line in rest)]
+
+
+_KEYWORD = re.compile(
+    r"\b(lr|steps|method|tol|batch_size|seed|bounds)([=≈])('[^']*'|\.\.\.|[\w.+-]*\w)"
+)
+
+
+def in_options(message: str) -> str:
+    """Advice in keyword arguments, ``lr=0.4``, as options of the command line."""
+
+    def option(found: re.Match[str]) -> str:
+        name, sign, value = found.groups()
+        value = "NAME=LOW:HIGH" if name == "bounds" else value.strip("'")
+        near = "≈" if sign == "≈" else ""
+        return f"--{name.replace('_', '-')} {near}{value}"
+
+    return _KEYWORD.sub(option, message)
 
 
 def _quality(fitted: Fitted) -> str:
@@ -223,7 +288,7 @@ def save(fitted: Fitted, options: argparse.Namespace) -> None:
         "evaluations": int(result.nfev),
         "success": bool(result.success),
         "status": Status(result.status).name.lower(),
-        "message": str(result.message),
+        "message": in_options(str(result.message)),
         "seconds": fitted.seconds,
         "symgrad": __version__,
     }

@@ -8,9 +8,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from symgrad.data import Table, read_columns
-from symgrad.errors import SymgradError, UnknownNameError, placed
+from symgrad.errors import ParseError, SymgradError, UnknownNameError, placed
 
-CONSTANTS = ("pi", "e")
+CONSTANTS = ("pi", "π", "e", "inf", "nan")
 """Names that have a value of their own unless the user gives them another."""
 
 
@@ -47,6 +47,7 @@ def read(text: str) -> Question:
         raise placed(error, text) from None
     tilde = next((t for t in tokens if t.type == "TILDE"), None)
     if tilde is None:
+        _check_equals(text, tokens)
         return Question(text, text, *_least_squares(text))
     parse_formula(text)
     before = [t for t in tokens if t.start_pos < tilde.start_pos]
@@ -73,6 +74,25 @@ def _least_squares(text: str) -> tuple[str, str] | tuple[None, None]:
         if isinstance(response, Name) and response.id not in assigned:
             return response.id, repr(Program(program.assignments, model))
     return None, None
+
+
+def _check_equals(text: str, tokens: list[Any]) -> None:
+    """``y = a*x`` alone is a model with the wrong sign."""
+    ends = [t.end_pos for t in tokens if t.type == "SEP"]
+    filled = [t for t in tokens if t.type != "SEP"]
+    start = max((end for end in ends if filled and end < filled[-1].end_pos), default=0)
+    line = [t for t in filled if t.start_pos >= start]
+    depth = 0
+    for token in line:
+        depth += (token.type in ("LPAR", "LSQB")) - (token.type in ("RPAR", "RSQB"))
+        if token.type == "ASSIGN" and depth == 0:
+            left = text[line[0].start_pos : token.start_pos].strip()
+            right = text[token.end_pos : line[-1].end_pos].strip()
+            raise ParseError(
+                f"`=` names a value; for a model of data write `{left} ~ {right}`",
+                text=text,
+                span=token.span,
+            )
 
 
 def _squared_difference(loss: Any) -> tuple[Any, Any] | None:

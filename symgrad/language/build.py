@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from math import e, pi
+from math import e, inf, nan, pi
 
 from symgrad import graph
 from symgrad.errors import (
     BroadcastWarning,
     ShapeError,
     SymgradError,
+    SymgradWarning,
     UnknownNameError,
     UnsupportedError,
     placed,
@@ -54,7 +55,7 @@ __all__ = [
     "require_scalar",
 ]
 
-CONSTANTS = {"pi": pi, "e": e}
+CONSTANTS = {"pi": pi, "π": pi, "e": e, "inf": inf, "nan": nan}
 
 _LISTED = 20
 """Names that a message lists."""
@@ -105,7 +106,8 @@ def build(program: Program, specs: Mapping[str, InputSpec]) -> Built:
         ShapeError: shapes do not fit together.
         DTypeError, GatherIndexError, UnsupportedError: see their documentation.
 
-    Warns BroadcastWarning where an (n, 1) array meets an (n,) array.
+    Warns BroadcastWarning where an (n, 1) array meets an (n,) array,
+    SymgradWarning where a sum whose length is inferred counts from 1.
     """
     dims = Dimensions()
     while True:
@@ -116,6 +118,8 @@ def build(program: Program, specs: Mapping[str, InputSpec]) -> Built:
         dims.next_pass()
     for message in reading.context.warnings:
         warn(message, BroadcastWarning)
+    for message in inference.first_elements_left_out(program, specs, CONSTANTS):
+        warn(message, SymgradWarning)
     value = Tensor(value.indices, graph.to_float(value.body))
     return Built(value, reading.inputs, dims.classes(), dims.guards(), dims)
 

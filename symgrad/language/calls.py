@@ -30,6 +30,12 @@ class Keyword:
     span: Span
 
 
+_LETTERS = frozenset(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron "
+    "rho sigma tau upsilon phi chi psi omega".split()
+)
+"""Words that are names of parameters rather than of functions."""
+
 Argument: TypeAlias = Expr | Keyword
 
 
@@ -61,10 +67,18 @@ def _find(name: str, span: Span | None) -> Function:
         return function
     if name == "shape":
         raise UnknownFunctionError("write x.shape[k] or len(x)", span=span)
-    near = nearest(name)
-    product = f"; for a product write {name[:60]}*(...)"
-    advice = f": did you mean `{near}`?" if near else product
-    raise UnknownFunctionError(f"unknown function `{name[:60]}`{advice}", span=span)
+    raise UnknownFunctionError(_unknown(name), span=span)
+
+
+def _unknown(name: str) -> str:
+    shown, near = name[:60], nearest(name)
+    if near:
+        return f"unknown function `{shown}`: did you mean `{near}`?"
+    if len(name) <= 2 or name.lower() in _LETTERS or not name.isalpha():
+        return f"unknown function `{shown}`; for a product write {shown}*(...)"
+    near = nearest(name, cutoff=0.65)
+    advice = f"; the nearest function is `{near}`" if near else ""
+    return f"unknown function: `{shown}` is not in the language{advice}"
 
 
 def _split(

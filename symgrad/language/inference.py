@@ -62,6 +62,37 @@ def unknown_sizes(
     return result
 
 
+def first_elements_left_out(
+    program: Program, specs: Mapping[str, _HasShape], constants: Collection[str]
+) -> list[str]:
+    """Warnings of sums over ``(i, 1, n)`` with an inferred n: arrays count from 0."""
+    sizes = unknown_sizes(program, specs, constants)
+    if not sizes:
+        return []
+    binds = [n for n in walk(*program_roots(program)) if isinstance(n, Bind)]
+    found: dict[str, None] = {}
+    for bind in binds:
+        size, past = _offset(bind.upper) or ("", 0)
+        if size in sizes and past >= 0 and _integer(bind.lower) == 1:
+            found.update(dict.fromkeys(_left_out(bind, size, specs)))
+    return list(found)
+
+
+def _left_out(bind: Bind, size: str, specs: Mapping[str, _HasShape]) -> list[str]:
+    least: dict[tuple[str, int], int] = {}
+    for use in _uses(bind, specs):
+        place = use.array, use.axis
+        least[place] = min(use.offset, least.get(place, use.offset))
+    return [
+        f"the {'product' if bind.kind == 'prod' else 'sum'} over `{bind.index}` from 1 "
+        f"to `{size}` never reads element 0 of `{array}`"
+        f"{f' (axis {axis})' if len(specs[array].shape) > 1 else ''}: arrays count "
+        f"from 0; write ({bind.index}, 0, {size} - 1)"
+        for (array, axis), offset in least.items()
+        if offset >= 0
+    ]
+
+
 def _uses(bind: Bind, specs: Mapping[str, _HasShape]) -> list[Use]:
     """Where ``index + offset`` subscripts an axis of an input, inside the sum."""
     found: list[Use] = []

@@ -125,7 +125,7 @@ def lookup(name: str) -> Function | None:
 
 
 @lru_cache(maxsize=256)
-def nearest(name: str) -> str | None:
+def nearest(name: str, cutoff: float = 0.7) -> str | None:
     """The function whose name is nearest to ``name``, in case it was a slip.
 
     Letters in another order (``tahn``) count as nearer than a letter too few.
@@ -134,7 +134,7 @@ def nearest(name: str) -> str | None:
     known = sorted({*FUNCTIONS, *ALIASES} - NOT_CALLED)
     if lowered in known:
         return lowered
-    found = get_close_matches(lowered, known, n=5, cutoff=0.7)
+    found = get_close_matches(lowered, known, n=5, cutoff=cutoff)
     swapped = [word for word in found if sorted(word) == sorted(lowered)]
     return next(iter(swapped or found), None)
 

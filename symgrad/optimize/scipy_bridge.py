@@ -45,6 +45,8 @@ class Method:
     gradient: bool = True
     hvp: bool = False
     constraints: bool = False
+    barrier: bool = False
+    """Stays inside bounds: the gradient at the end is that of a barrier, too."""
 
 
 def _gtol(tol: float, steps: int) -> dict[str, Any]:
@@ -78,6 +80,7 @@ METHODS: dict[str, Method] = {
         bounds=True,
         hvp=True,
         constraints=True,
+        barrier=True,
     ),
     "tnc": Method(
         "TNC",
@@ -208,12 +211,16 @@ class Run:
     @property
     def is_constrained(self) -> bool:
         """Whether the gradient need not vanish at the solution."""
+        if self.method.barrier and self.bounds is not None:
+            return True
         return self.method.constraints and bool(self.options.get("constraints"))
 
 
 def _is_worth_a_restart(run: Run, found: OptimizeResult) -> bool:
     record = run.record
-    if run.is_constrained or not run.method.gradient or record.nit >= run.steps:
+    if run.is_constrained or run.method.barrier or not run.method.gradient:
+        return False
+    if record.nit >= run.steps:
         return False
     _, gradient = record.value_and_grad(record.best)
     return not projected_gradient(record.best, gradient, run.bounds) < run.tol
@@ -293,7 +300,7 @@ def _conclude(
         )  # fmt: skip
     # With constraints the lowest loss seen may be infeasible: SciPy's choice then.
     x = np.array(found.x, dtype=np.float64)
-    if not run.is_constrained:
+    if "constr_violation" not in found and "multipliers" not in found:
         x = best if record.lowest < float(found.fun) else x
     loss, gradient = record.value_and_grad(x)
     end = End(run, found, x, loss, gradient, flat=before - loss <= _few(run, loss))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,7 +94,7 @@ class Landscape:
 
     def map(self, runs: list[Run]) -> Map | None:
         """The loss around the tame descents of one or two parameters, else None."""
-        if self.start.size > 2:
+        if self.start.size not in (1, 2):
             return None
         tame = [r for r in runs if r.kind in ("slow", "converging")] or runs[:1]
         points = np.concatenate([np.asarray(r.points) for r in tame])
@@ -154,8 +155,7 @@ class Landscape:
         losses = np.asarray(result.history, np.float64).tolist()
         count = min(len(losses), len(points))
         losses, points = losses[:count], points[:count]
-        slopes = [self._slope(before, after, lr) for before, after in
-                  zip(points, points[1:], strict=False)]  # fmt: skip
+        slopes = [self._slope(a, b, lr) for a, b in pairwise(points)]
         return Run(lr, losses, points, slopes, str(result.message), kind_of(losses))
 
     @staticmethod

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 GAP_X, GAP_Y = 44.0, 16.0
 LANE = 10.0  # height that a passing edge takes in a layer
@@ -87,7 +88,7 @@ class _Layout:
             self.right.append([])
         self.chains[source, user] = chain
         path = [source, *chain, user]
-        for a, b in zip(path, path[1:], strict=False):
+        for a, b in pairwise(path):
             self.right[a].append(b)
             self.left[b].append(a)
 
@@ -124,7 +125,7 @@ class _Layout:
     def _sweep(self, leftwards: bool) -> None:
         order = self.layers if leftwards else self.layers[::-1]
         near = self.right if leftwards else self.left
-        for fixed, layer in zip(order, order[1:], strict=False):
+        for fixed, layer in pairwise(order):
             rank = {knot: k for k, knot in enumerate(fixed)}
             own = {knot: k for k, knot in enumerate(layer)}
 
@@ -138,7 +139,7 @@ class _Layout:
 
     def _crossings(self) -> int:
         total = 0
-        for fixed, layer in zip(self.layers, self.layers[1:], strict=False):
+        for fixed, layer in pairwise(self.layers):
             rank = {knot: k for k, knot in enumerate(fixed)}
             passed: list[int] = []
             for knot in layer:

@@ -126,9 +126,8 @@ def _make_printer() -> Any:
         def new(self, tag: str, *children: Any) -> Any:
             element = self.dom.createElement(tag)
             for child in children:
-                if isinstance(child, str):
-                    child = self.dom.createTextNode(child)
-                element.appendChild(child)
+                text = isinstance(child, str)
+                element.appendChild(self.dom.createTextNode(child) if text else child)
             return element
 
         def listed(self, args: Any) -> list[Any]:
@@ -156,9 +155,9 @@ def _make_printer() -> Any:
             row = self.new("mrow", *self.listed(e.args))
             return self.new("msub", self.new("mi", "δ"), row)
 
-        def _print_Function(self, expr: Any) -> Any:
-            inner = self.bracketed(*self.listed(expr.args))
-            return self.new("mrow", self.new("mi", expr.func.__name__), inner)
+        def _print_Function(self, e: Any) -> Any:
+            inner = self.bracketed(*self.listed(e.args))
+            return self.new("mrow", self.new("mi", e.func.__name__), inner)
 
         def _print_exp(self, expr: Any) -> Any:
             return self._print_Function(expr)
@@ -185,16 +184,16 @@ def _make_printer() -> Any:
                 body = self.new("mfrac", body, self.product(below))
             return self.new("mrow", self.new("mo", "−"), body) if negative else body
 
-        def _print_Pow(self, expr: Any) -> Any:
-            if expr.exp == sympy.Rational(1, 2):
-                return self.new("msqrt", self._print(expr.base))
-            if expr.exp == -1:
-                return self.new("mfrac", self.new("mn", "1"), self._print(expr.base))
-            plain = precedence(expr.base) > _POW
-            plain &= not isinstance(expr.base, (sympy.Sum, sympy.Product))
-            base = self._print(expr.base)
+        def _print_Pow(self, e: Any) -> Any:
+            if e.exp == sympy.Rational(1, 2):
+                return self.new("msqrt", self._print(e.base))
+            if e.exp == -1:
+                return self.new("mfrac", self.new("mn", "1"), self._print(e.base))
+            plain = precedence(e.base) > _POW
+            plain &= not isinstance(e.base, (sympy.Sum, sympy.Product))
+            base = self._print(e.base)
             raised = base if plain else self.bracketed(base)
-            return self.new("msup", raised, self._print(expr.exp))
+            return self.new("msup", raised, self._print(e.exp))
 
         def product(self, factors: Any) -> Any:
             if len(factors) == 1:

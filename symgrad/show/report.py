@@ -61,6 +61,7 @@ def report(
     drawn = draw(loss, values)
     land = Landscape(loss, values)
     runs = land.runs()
+    around = land.map(runs)
     payload = {
         "loss": drawn.trace.loss.name,
         "steps": [_step(s, drawn.trace) for s in drawn.trace.steps],
@@ -69,7 +70,7 @@ def report(
         "curves": [asdict(c) for c in land.curves()],
         "runs": [asdict(r) for r in runs],
         "start": _start(runs),
-        "map": (lambda m: asdict(m) if m else None)(land.map(runs)),
+        "map": None if around is None else asdict(around),
     }
     loss.value_and_grad(**values)  # what follows describes this kernel
     name = drawn.trace.loss.name

@@ -23,11 +23,13 @@ STYLE = """
 --sg-soft:#9fabb9;--sg-line:#6b7888;--sg-card:#1c232c;--sg-parameter:#6ea8ff;
 --sg-data:#8d99a6;--sg-operation:#4a5665;--sg-loss:#f0914f;--sg-adjoint:#f08cc8;
 --sg-value:#5fd3ae}}
-.sg-drawing text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",
-monospace;fill:var(--sg-ink);white-space:pre}
+.sg-drawing text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,
+"DejaVu Sans Mono",monospace;fill:var(--sg-ink);white-space:pre}
 .sg-drawing .sg-title{font-weight:600}.sg-drawing .sg-soft{fill:var(--sg-soft)}
-.sg-drawing .sg-value{fill:var(--sg-value)}.sg-drawing .sg-adjoint{fill:var(--sg-adjoint)}
-.sg-drawing rect.sg-box{fill:var(--sg-card);stroke:var(--sg-operation);stroke-width:1.3}
+.sg-drawing .sg-value{fill:var(--sg-value)}
+.sg-drawing .sg-adjoint{fill:var(--sg-adjoint)}
+.sg-drawing rect.sg-box{fill:var(--sg-card);stroke:var(--sg-operation);
+stroke-width:1.3}
 .sg-drawing .sg-parameter .sg-box{stroke:var(--sg-parameter);stroke-width:2}
 .sg-drawing .sg-data .sg-box{stroke:var(--sg-data);stroke-dasharray:4 3}
 .sg-drawing .sg-loss .sg-box{stroke:var(--sg-loss);stroke-width:2.4}
