@@ -119,3 +119,15 @@ def test_a_line_search_at_the_optimum_is_a_success(dtype):
     )
     assert found.success
     assert f"converged to the precision of {dtype}" in found.message
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "cg", "newton-cg", "slsqp"])
+def test_an_exact_fit_of_large_data_is_a_success(method):
+    x = np.linspace(0.0, 10.0, 200)
+    found = sg.minimize(
+        "sum((y - (a*x + b))**2)",
+        init={"a": 0.0, "b": 0.0},
+        data={"x": x, "y": 1e5 * (2.0 * x - 1.0)},
+        method=method,
+    )
+    assert found.success, found.message

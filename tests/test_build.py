@@ -330,6 +330,15 @@ def test_constants_are_shadowed_by_inputs_and_assignments():
     check("pi * e", 20.0, {"pi": np.array(4.0), "e": np.array(5.0)})
 
 
+def test_infinity_nan_and_pi_are_constants():
+    check("π * a", np.pi * DATA["a"])
+    check("where(v > 0, v, -inf)", np.where(d.v > 0, d.v, -np.inf))
+    check("where(v > 0, v, nan)", np.where(d.v > 0, d.v, np.nan))
+    check("nan + inf*π", 9.0, {"nan": np.array(1.0), "inf": np.array(2.0),
+                               "π": np.array(4.0)})  # fmt: skip
+    check("inf = 2\ninf + a", 2 + DATA["a"])
+
+
 def test_an_assignment_may_shadow_an_input_and_itself():
     check("x = x + 1\nx = 2*x\nsum(x)", np.sum(2 * (d.x + 1)))
 

@@ -260,12 +260,15 @@ def test_fit_prints_small_arrays_in_full(capsys):
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("lr=50 is above 2/L≈0.93, try lr=0.4;", "--lr 50 is above 2/L≈0.93, try --lr 0.4;"),
-        ("try lr≈1e-05 (1/L), or method='lbfgs'", "try --lr ≈1e-05 (1/L), or --method lbfgs"),
+        (
+            "lr=5 is above 2/L≈0.9, try lr=0.4;",
+            "--lr 5 is above 2/L≈0.9, try --lr 0.4;",
+        ),
+        ("try lr≈1e-05 (1/L), or method='cg'", "try --lr 1e-05 (1/L), or --method cg"),
         ("0.2 > tol 1e-08; try steps=100", "0.2 > tol 1e-08; try --steps 100"),
         ("another start, bounds=..., or", "another start, --bounds NAME=LOW:HIGH, or"),
     ],
-)  # fmt: skip
+)
 def test_advice_is_in_options(message, expected):
     assert in_options(message) == expected
 

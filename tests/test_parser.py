@@ -375,6 +375,24 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("cumsum", "`cumsum` is not in the language; the nearest function is `sum`"),
+        ("convolve", "`convolve` is not in the language"),
+        ("tahn", "did you mean `tanh`?"),
+        ("k", "for a product write k*(...)"),
+        ("w2", "for a product write w2*(...)"),
+        ("theta", "for a product write theta*(...)"),
+    ],
+)
+def test_only_names_of_numbers_are_taken_for_products(name, part):
+    with pytest.raises(UnknownFunctionError) as caught:
+        parse_text(f"{name}(x + 1)")
+    assert part in caught.value.message
+    assert ("product" in caught.value.message) == ("product" in part)
+
+
 @pytest.mark.parametrize(("text", "line", "column", "part"), MISTAKES)
 def test_mistake(text, line, column, part):
     with pytest.raises(SymgradError) as caught:

@@ -3,12 +3,14 @@
 import math
 import pickle
 import time
+import warnings
 
 import numpy as np
 import pytest
 import sympy as sp
 
-from symgrad.errors import SymPyError
+import symgrad as sg
+from symgrad.errors import SymgradWarning, SymPyError
 from symgrad.language import heads
 from symgrad.language.function_heads import HEADS
 from symgrad.language.parser import parse_text
@@ -294,3 +296,27 @@ def test_printed(text, expected):
 @pytest.mark.parametrize(("text", "expected"), TYPESET)
 def test_typeset(text, expected):
     assert sp.latex(to_sympy(parse_text(text))) == expected
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "body", "warns"),
+    [
+        (1, n, w[i], True),
+        (1, n, sp.cos(w[i] + X[i, 0]), True),
+        (0, n - 1, w[i], False),
+        (1, n, w[i] - w[i - 1], False),
+        (1, n, w[i - 1], False),
+        (1, n - 1, w[i], False),
+    ],
+)
+def test_a_sum_that_counts_from_1_warns(lower, upper, body, warns):
+    values = {"w": np.arange(4.0), "X": np.ones((4, 2))}
+    names = [name for name in values if name in str(body)]
+    f = sg.compile(sp.Sum(body, (i, lower, upper)), wrt=["w"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        f(**{name: values[name] for name in names})
+    assert bool(caught) == warns
+    for warning in caught:
+        assert warning.category is SymgradWarning and warning.filename == __file__
+        assert "arrays count from 0; write (i, 0, n - 1)" in str(warning.message)

@@ -33,7 +33,7 @@ def lgamma(x: Lanes) -> Lanes:
 
 
 def digamma(x: Lanes) -> Lanes:
-    """psi(x); NaN at negative integers, -infinity at 0."""
+    """psi(x); NaN at negative integers, -infinity at 0, infinity at -0."""
     return in_double(_digamma, x)
 
 
@@ -43,8 +43,8 @@ def _digamma(x: Lanes) -> Lanes:
     value = (y >= _DIGAMMA_EXPANDS).choose(_digamma_large(y), _digamma_small(y))
     cotangent, at_integer = _cot_pi(x)
     reflected = fma(cotangent, -math.pi, value)
-    reflected = (at_integer & (x < 0.0)).choose(x.const(math.nan), reflected)
-    return below.choose(reflected, value)
+    pole = x.equals(0.0).choose(-x.const(math.inf).copysign(x), x.const(math.nan))
+    return below.choose(at_integer.choose(pole, reflected), value)
 
 
 def _digamma_large(y: Lanes) -> Lanes:

@@ -226,14 +226,14 @@ def _rows(name: str, value: Any) -> list[tuple[str, str]]:
         separator=", ",
         max_line_width=72,
         threshold=_PRINTED,
-        formatter={"float_kind": lambda x: table.number(x, 10)},
+        formatter={"float_kind": lambda x: table.number(float(x), 10)},
     )
     first, *rest = text.splitlines()
     return [(name, first), *(("", line) for line in rest)]
 
 
 _KEYWORD = re.compile(
-    r"\b(lr|steps|method|tol|batch_size|seed|bounds)([=≈])('[^']*'|\.\.\.|[\w.+-]*\w)"
+    r"\b(lr|steps|method|tol|batch_size|seed|bounds)[=≈]('[^']*'|\.\.\.|[\w.+-]*\w)"
 )
 
 
@@ -241,10 +241,9 @@ def in_options(message: str) -> str:
     """Advice in keyword arguments, ``lr=0.4``, as options of the command line."""
 
     def option(found: re.Match[str]) -> str:
-        name, sign, value = found.groups()
+        name, value = found.groups()
         value = "NAME=LOW:HIGH" if name == "bounds" else value.strip("'")
-        near = "≈" if sign == "≈" else ""
-        return f"--{name.replace('_', '-')} {near}{value}"
+        return f"--{name.replace('_', '-')} {value}"
 
     return _KEYWORD.sub(option, message)
 

@@ -354,12 +354,16 @@ class End:
         """Whether the loss is too coarse to show a further fall.
 
         Such a gradient is small for changes of the parameters by 1, or by their size.
+        A sum of squares that fell to the rounding of the data has no scale of its own.
         """
+        epsilon = _epsilon(self.run.record.objective)
+        if abs(self.loss) <= (100.0 * epsilon) ** 2 * abs(self.run.record.history[0]):
+            return True
         if self.slope <= math.sqrt(EPSILON) * max(1.0, abs(self.loss)):
             return True
         scaled = self.gradient * np.maximum(1.0, np.abs(self.x))
         slope = projected_gradient(self.x, scaled, self.run.bounds)
-        return slope <= np.cbrt(_epsilon(self.run.record.objective)) * abs(self.loss)
+        return bool(slope <= np.cbrt(epsilon) * abs(self.loss))
 
     @property
     def message(self) -> str:
@@ -381,7 +385,7 @@ class End:
                 f"stalled after {nit} iterations: the loss is flat or has a kink at "
                 f"this place, but the gradient is not small ({largest}, loss "
                 f"{self.loss:.4g}; SciPy: {scipy}); try another start, bounds=..., or "
-                "parameters of a similar scale"
+                "data and parameters of a similar scale"
             )
         if slope < run.tol:
             return advice.converged(nit, slope, run.tol)
