@@ -226,9 +226,7 @@ def _is_worth_a_restart(run: Run, found: OptimizeResult) -> bool:
     return not projected_gradient(record.best, gradient, run.bounds) < run.tol
 
 
-def _call(
-    run: Run, x: Vector, bar: Any
-) -> tuple[OptimizeResult | None, Status | None]:
+def _call(run: Run, x: Vector, bar: Any) -> tuple[OptimizeResult | None, Status | None]:
     """SciPy's result, or None and why it was left early."""
     from scipy.optimize import minimize
 
@@ -300,7 +298,7 @@ def _conclude(
         )  # fmt: skip
     # With constraints the lowest loss seen may be infeasible: SciPy's choice then.
     x = np.array(found.x, dtype=np.float64)
-    if "constr_violation" not in found and "multipliers" not in found:
+    if not run.is_constrained:
         x = best if record.lowest < float(found.fun) else x
     loss, gradient = record.value_and_grad(x)
     end = End(run, found, x, loss, gradient, flat=before - loss <= _few(run, loss))
