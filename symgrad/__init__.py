@@ -4,9 +4,17 @@ A loss as a string or a SymPy expression becomes one fast kernel for its value a
 its gradients. Start with :func:`compile`, :func:`model` and :func:`minimize`.
 """
 
+from typing import TYPE_CHECKING
+
 from symgrad import errors
 from symgrad.api import compile, draw, minimize, model, parse, report
 from symgrad.errors import SymgradError, SymgradWarning
+
+if TYPE_CHECKING:  # imported on first use, see __getattr__
+    from symgrad.language.parser import Limits
+    from symgrad.ops import define
+    from symgrad.runtime.function import Loss
+    from symgrad.runtime.model import Model
 
 __version__ = "0.1.0"
 

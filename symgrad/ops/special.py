@@ -54,6 +54,8 @@ declare(
     cite=f"{ANNEX_F}; {DLMF} 7.2.2",
     ulp=4.0,
 )
+
+
 def _lgamma(x: Any) -> Any:
     """SciPy's has -inf at -inf; the C standard has inf there."""
     return np.where(np.isneginf(x), INF, special.gammaln(x))
