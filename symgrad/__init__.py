@@ -12,7 +12,7 @@ from symgrad.errors import SymgradError, SymgradWarning
 
 if TYPE_CHECKING:  # imported on first use, see __getattr__
     from symgrad.language.parser import Limits
-    from symgrad.ops import define
+    from symgrad.runtime.define import define
     from symgrad.runtime.function import Loss
     from symgrad.runtime.model import Model
 
@@ -39,7 +39,7 @@ _LAZY = {
     "Limits": "symgrad.language.parser",
     "Loss": "symgrad.runtime.function",
     "Model": "symgrad.runtime.model",
-    "define": "symgrad.ops",
+    "define": "symgrad.runtime.define",
 }
 
 
