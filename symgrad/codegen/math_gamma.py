@@ -43,8 +43,12 @@ def _digamma(x: Lanes) -> Lanes:
     value = (y >= _DIGAMMA_EXPANDS).choose(_digamma_large(y), _digamma_small(y))
     cotangent, at_integer = _cot_pi(x)
     reflected = fma(cotangent, -math.pi, value)
-    pole = x.equals(0.0).choose(-x.const(math.inf).copysign(x), x.const(math.nan))
-    return below.choose(at_integer.choose(pole, reflected), value)
+    return below.choose(at_integer.choose(_pole(x), reflected), value)
+
+
+def _pole(x: Lanes) -> Lanes:
+    """A pole of odd order: zero tells from which side, other integers do not."""
+    return x.equals(0.0).choose(-x.const(math.inf).copysign(x), x.const(math.nan))
 
 
 def _digamma_large(y: Lanes) -> Lanes:
@@ -91,7 +95,7 @@ def _polygamma(order: int, x: Lanes) -> Lanes:
     slope = polynomial(cotangent, _cot_derivative(order))
     reflected = fma(slope, -(math.pi ** (order + 1)), value * -sign)
     if order % 2 == 0:
-        reflected = (at_integer & (x < 0.0)).choose(x.const(math.nan), reflected)
+        reflected = at_integer.choose(_pole(x), reflected)
     else:
         reflected = at_integer.choose(x.const(math.inf), reflected)
     return below.choose(reflected, value)

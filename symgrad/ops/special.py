@@ -111,11 +111,18 @@ declare(
 
 
 def _polygamma(order: Any, x: Any) -> Any:
-    """psi^(n)(x). SciPy has x > 0; for n = 1 the rest is reflected (DLMF 5.15.6)."""
+    """psi^(n)(x). SciPy has x > 0; for n = 1 the rest is reflected (DLMF 5.15.6).
+
+    Even orders change their sign at a pole, so that only zero, which has one, has an
+    infinite value there; SciPy has -inf at all of them.
+    """
     x = np.asarray(x, np.float64)
     both_sides = np.where(x == np.floor(x), INF, (math.pi / np.sin(math.pi * x)) ** 2)
     below = both_sides - special.polygamma(1, 1.0 - x)
-    return np.where((x < 0) & np.equal(order, 1), below, special.polygamma(order, x))
+    value = np.where((x < 0) & np.equal(order, 1), below, special.polygamma(order, x))
+    at_pole = np.where(x < 0, NAN, np.copysign(INF, -x))
+    pole = (np.mod(order, 2) == 0) & (x <= 0) & (x == np.floor(x))
+    return np.where(np.isneginf(x), NAN, np.where(pole, at_pole, value))
 
 
 def _polygamma_partials(out: Node, order: Node, x: Node) -> Partials:
@@ -135,7 +142,14 @@ declare(
     cost=80,
     sympy="polygamma",
     sample=((0, 3), (0.1, 20.0)),
-    edges=((1, INF, 0.0), (1, NAN, NAN), (1, 0.0, INF)),
+    edges=(
+        (1, INF, 0.0),
+        (1, NAN, NAN),
+        (1, 0.0, INF),
+        (1, -2.0, INF),
+        (1, -INF, NAN),
+        (2, -1.0, NAN),
+    ),
     domain="x > 0; order 0 and 1 also below. The order is a constant integer >= 0",
     corner="none",
     cite=f"{DLMF} 5.15",
