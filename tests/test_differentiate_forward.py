@@ -1,7 +1,5 @@
 """Forward mode, Jacobians, and the products and sums of derivatives."""
 
-import time
-
 import numpy as np
 import pytest
 from derivatives import (
@@ -166,6 +164,6 @@ def test_repeated_squares_are_not_expanded():
     x = b * y_i
     for _ in range(200):
         x = x * x
-    start = time.perf_counter()
-    sum_over(row, x)
-    assert time.perf_counter() - start < 1.0
+    total_x = sum_over(row, x)
+    assert total_x is not None
+    assert len(g.walk(total_x)) < 1000  # as a product of factors: 2**200
