@@ -147,6 +147,8 @@ def polygamma(n, x):
     """Derivative n > 0 of digamma: recurrence, then a series (DLMF 5.15)."""
     reflected, factor = 0.0, math.gamma(n + 1.0)
     if x < 0.0 and n == 1:
+        if x == math.floor(x):
+            return math.inf if x > -math.inf else math.nan
         reflected = (math.pi / math.sin(math.pi * x)) ** 2
         factor = -1.0
         x = 1.0 - x
