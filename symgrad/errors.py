@@ -119,14 +119,6 @@ class GatherIndexError(SymgradError, IndexError):
 # --- compilation and running ---------------------------------------------------------
 
 
-class DifferentiationError(SymgradError, ValueError):
-    """A derivative is asked for that does not exist."""
-
-
-class CompileError(SymgradError, RuntimeError):
-    """Code generation failed; the message says for which expression and target."""
-
-
 class DeviceError(SymgradError, RuntimeError):
     """A device is missing, or refused to run a kernel."""
 
@@ -145,10 +137,6 @@ class DataWarning(SymgradWarning):
 
 class UnusedParameterWarning(SymgradWarning):
     """A parameter does not occur in the expression: most likely a typo."""
-
-
-class DivergenceWarning(SymgradWarning):
-    """A descent diverged; the best parameters were kept."""
 
 
 class CacheWarning(SymgradWarning):

@@ -332,13 +332,6 @@ class Emitter:
             picks += [first, first + 1, lanes + first, lanes + first + 1]
         return self.shuffle(a, b, picks)
 
-    def prefetch(self, pointer: Value) -> None:
-        """Bring a cache line in, to be read once or twice."""
-        self._declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        self.raw(
-            f"call void @llvm.prefetch.p0(ptr {pointer.name}, i32 0, i32 3, i32 1)"
-        )
-
     def _combine(self, opcode: str, a: Value, b: Value) -> Value:
         if opcode in ("maximum", "minimum"):
             return self.intrinsic(opcode, a, b)

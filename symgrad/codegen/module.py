@@ -14,8 +14,7 @@ from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step
 from symgrad.schedule.statements import Statement
 
-SERIAL = "ptr %context, ptr %params, ptr %outs, ptr %work"
-NAMES = ("%context", "%params", "%outs", "%work")
+SERIAL = ", ".join(COMMON)
 
 
 class ModuleWriter:
@@ -145,7 +144,7 @@ class ModuleWriter:
                 writer.deferred(loop, deferred)
             return results
 
-        results = writer.stepped(begin, end, rows, tile, start)
+        results = writer.counted(begin, end, tile, start, rows)
         writer.sums.update(zip(keys, results, strict=True))
 
     def _flush_register(self, writer: StepWriter, place: Place) -> None:

@@ -90,7 +90,7 @@ class Scopes:
         end: Value,
         body: Callable[[Value, list[Value]], Sequence[Value] | None],
         carried: Sequence[Value] = (),
-        step: int = 1,
+        step: int | Value = 1,
     ) -> list[Value]:
         """A plain counting loop with a scope of its own."""
 
@@ -104,27 +104,6 @@ class Scopes:
         emitter = self.home()
         start = emitter.const(begin, "i64") if isinstance(begin, int) else begin
         results = emitter.loop(start, end, step, carried, inside)
-        self.home()
-        return results
-
-    def stepped(
-        self,
-        begin: Value,
-        end: Value,
-        step: Value,
-        body: Callable[[Value, list[Value]], Sequence[Value]],
-        carried: Sequence[Value] = (),
-    ) -> list[Value]:
-        """``counted`` with a step known at run time."""
-
-        def inside(counter: Value, phis: list[Value]) -> Sequence[Value]:
-            self.scopes.append(Scope(self.emitter.region))
-            results = body(counter, phis)
-            self.home()
-            self.scopes.pop()
-            return results
-
-        results = self.home().loop(begin, end, step, carried, inside)
         self.home()
         return results
 

@@ -27,7 +27,6 @@ from symgrad.schedule.legalise import inline_arrays
 from symgrad.simplify import Rewrite, simplify
 
 Arrays = dict[str, NDArray[Any]]
-Make = Callable[["Specialisation"], list[Node]]
 
 DIRECTION = "direction "
 COTANGENT = "the cotangent"
@@ -70,7 +69,6 @@ class Specialisation:
     gradients: list[Node] = field(default_factory=list)  # the loss first
     rewrites: list[Rewrite] = field(default_factory=list)
     kernels: dict[str, Kernel] = field(default_factory=dict)
-    contexts: dict[Any, Context] = field(default_factory=dict)
 
     @property
     def data(self) -> list[str]:
