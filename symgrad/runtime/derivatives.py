@@ -18,6 +18,11 @@ def gradient_nodes(found: Specialisation) -> list[Node]:
     return found.gradients
 
 
+def value_kernel(found: Specialisation) -> Kernel:
+    """The loss alone."""
+    return found.kernel("value", lambda: found.simplified([found.value]))
+
+
 def gradient_kernel(found: Specialisation) -> Kernel:
     """Loss and gradients in one kernel."""
     return found.kernel("value and gradient", lambda: gradient_nodes(found))

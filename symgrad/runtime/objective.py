@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, warn
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_array, as_parameter, first_bad
-from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel
+from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel, value_kernel
 from symgrad.runtime.entry import NativeEntry, vector_function
 from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
@@ -262,7 +262,7 @@ class Objective:
     @cached_property
     def _value(self) -> Context:
         found = self._found
-        kernel = found.kernel("value", lambda: [found.value])
+        kernel = value_kernel(found)
         return found.context(kernel, self._arrays())
 
     @cached_property

@@ -22,15 +22,19 @@ from symgrad.language import syntax
 from symgrad.language.build import Built, InputSpec, build
 from symgrad.language.dims import default_static, read_sizes, violated
 from symgrad.runtime.arrays import as_array, as_parameter, graph_type
+from symgrad.runtime.collector import paused_collector
 from symgrad.runtime.kernel import Context, Kernel
 from symgrad.schedule.legalise import inline_arrays
-from symgrad.simplify import Rewrite, simplify
+from symgrad.simplify import STAGES, Rewrite, Simplifier
 
 Arrays = dict[str, NDArray[Any]]
 
 DIRECTION = "direction "
 COTANGENT = "the cotangent"
 """Names of extra inputs, with spaces, which no user's name has."""
+
+BEFORE_DERIVATIVES = ("canonicalise", "stabilise")
+"""What specialises hides structure: x**3 has a simpler derivative than x*x*x."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Specialisation:
     gradients: list[Node] = field(default_factory=list)  # the loss first
     rewrites: list[Rewrite] = field(default_factory=list)
     kernels: dict[str, Kernel] = field(default_factory=dict)
+    simplifier: Simplifier = field(default_factory=Simplifier)
 
     @property
     def data(self) -> list[str]:
@@ -76,9 +81,11 @@ class Specialisation:
         wrt = set(self.source.wrt)
         return [name for name in self.built.inputs if name not in wrt]
 
-    def simplified(self, nodes: Sequence[Node]) -> list[Node]:
+    def simplified(
+        self, nodes: Sequence[Node], stages: Sequence[str] = tuple(STAGES)
+    ) -> list[Node]:
         """Simplify, and note what was done."""
-        result = simplify(nodes)
+        result = self.simplifier(nodes, stages)
         self.rewrites.extend(result.trace)
         return list(result.roots)
 
@@ -100,9 +107,11 @@ class Specialisation:
             for other in (extra or {}).values():
                 inputs[other.name] = other
                 specs[other.name] = ArraySpec("float64", True, True)
-            found = self.kernels[name] = Kernel(
-                outputs(), inputs, specs, self.source.dtype, self.hints, self.parameters
-            )
+            with paused_collector:
+                found = self.kernels[name] = Kernel(
+                    outputs(), inputs, specs, self.source.dtype, self.hints,
+                    self.parameters,
+                )  # fmt: skip
         return found
 
     def lengths(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, int] | None:
@@ -163,7 +172,8 @@ class Specialiser:
             self._note_sizes(arrays)
             found, lengths = self._fitting(arrays)
         if found is None or lengths is None:
-            found = self._found[self._key(arrays)] = self._build(arrays)
+            with paused_collector:
+                found = self._found[self._key(arrays)] = self._build(arrays)
             lengths = found.hints
         self.note(found, lengths)
         return found
@@ -248,7 +258,7 @@ class Specialiser:
             root: Node = graph.array(found.indices, body)
         else:
             root = body
-        root = found.simplified([root])[0]
+        root = found.simplified([root], BEFORE_DERIVATIVES)[0]
         if isinstance(root, graph.Array):
             inner = inline_arrays([root.body], found.hints)[0]
             found.indices, found.value = root.indices, inner
