@@ -73,7 +73,9 @@ class Specialisation:
     gradients: list[Node] = field(default_factory=list)  # the loss first
     rewrites: list[Rewrite] = field(default_factory=list)
     kernels: dict[str, Kernel] = field(default_factory=dict)
-    simplifier: Simplifier = field(default_factory=Simplifier)
+
+    def __post_init__(self) -> None:
+        self.simplifier = Simplifier(varying=self.parameters)
 
     @property
     def data(self) -> list[str]:

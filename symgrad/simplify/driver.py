@@ -8,16 +8,17 @@ table of rules in termination.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from symgrad import graph
 from symgrad.errors import RewriteWarning, warn
-from symgrad.graph import Array, Load, Node, Reduce
+from symgrad.graph import Array, Input, Load, Node, Reduce
 from symgrad.simplify.candidates import Candidates
+from symgrad.simplify.collect import Collector
 from symgrad.simplify.match import replace
-from symgrad.simplify.rule import EXACT, KINDS, Step
+from symgrad.simplify.rule import EXACT, KINDS, REAL, Step
 from symgrad.simplify.rules import STAGES
 from symgrad.simplify.trace import Rewrite
 
@@ -52,10 +53,15 @@ class Simplifier:
     """Simplifies several graphs that share parts, and each part once.
 
     A gradient contains most of its loss: what the loss has become is remembered.
+    varying: the inputs that change from call to call; None: any may.
     """
 
-    def __init__(self, kinds: Iterable[str] = KINDS) -> None:
-        self.kinds = frozenset(kinds)
+    def __init__(
+        self,
+        kinds: Iterable[str] = KINDS,
+        varying: Collection[Input] | None = None,
+    ) -> None:
+        self.kinds, self.varying = frozenset(kinds), varying
         self.runs: dict[str, _Run] = {}
 
     def __call__(
@@ -69,11 +75,29 @@ class Simplifier:
                 raise ValueError(
                     f"simplify: no stage {stage!r}; there are {', '.join(STAGES)}"
                 )
-            run = self.runs.get(stage)
-            if run is None:
-                run = self.runs[stage] = _Run(stage, self.kinds)
-            result = run(result, trace)
+            if stage == "specialise" and REAL in self.kinds:
+                result = self.collected(result, trace)
+            result = self.run(stage, result, trace)
         return Simplified(result, tuple(trace))
+
+    def run(
+        self, stage: str, roots: tuple[Node, ...], trace: list[Rewrite]
+    ) -> tuple[Node, ...]:
+        """The rules of one stage."""
+        run = self.runs.get(stage)
+        if run is None:
+            run = self.runs[stage] = _Run(stage, self.kinds)
+        return run(roots, trace)
+
+    def collected(
+        self, roots: tuple[Node, ...], trace: list[Rewrite]
+    ) -> tuple[Node, ...]:
+        """Sums and products in their cheapest form; every step makes them cheaper."""
+        before, again = roots, True
+        while again:  # a sum made of several sums has terms to collect, too
+            collector = Collector(roots, trace, self.varying)
+            roots, again = collector.run(), collector.merged
+        return roots if roots == before else self.run("canonicalise", roots, trace)
 
 
 # --------------------------------------------------------------------------------------
