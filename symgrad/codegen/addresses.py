@@ -143,7 +143,8 @@ class Addresses(Scopes):
         return self.at(level).binary("mul", value, factor), level
 
     def _lane_offsets(self, stride: Node | Value) -> Placed:
-        key = ("lane offsets", stride if isinstance(stride, Node) else stride.name)
+        name = stride if isinstance(stride, Node) else stride.name
+        key = ("lane offsets", name, self.lanes)
         found = self.find(key)
         if found is not None:
             return found
@@ -199,8 +200,8 @@ class Addresses(Scopes):
 
     def padded(self, extent: Node) -> Node:
         """A length rounded up to whole vectors."""
-        lanes = graph.const(self.lanes)
-        up = graph.fold_int("add", extent, graph.const(self.lanes - 1))
+        lanes = graph.const(self.vector)
+        up = graph.fold_int("add", extent, graph.const(self.vector - 1))
         blocks = ops.apply("floor_divide", up, lanes)
         return graph.fold_int("mul", blocks, lanes)
 

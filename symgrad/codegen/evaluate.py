@@ -118,10 +118,32 @@ class Evaluator(Addresses):
             return self._fma(emitter, node, args), level
         if node.op == "cast":
             return operations.cast(emitter, args[0], self.type), level
-        if node.op in self.layout.called:
-            attributes = self.layout.attributes
-            return subroutines.call(emitter, node.op, args, attributes), level
-        return operations.emit(emitter, node.op, args), level
+        if operations.is_basic(node.op):
+            return operations.emit(emitter, node.op, args), level
+        return self._function(emitter, node, args, lanes), level
+
+    def _function(
+        self, emitter: Emitter, node: Call, args: list[Value], lanes: int
+    ) -> Value:
+        """A function of the vector math, one hardware vector after the other: their
+        many constants and intermediate values need the registers. Turns that run
+        together call a subroutine rather than to have a copy each."""
+        results, op = [], node.op
+        copied = self.jam is not None and self.jam in node.free
+        for k in range(0, lanes, self.vector):
+            parts = [self._part(emitter, a, k) for a in args]
+            if op in self.layout.called or (copied and op != "polygamma"):
+                attributes = self.layout.attributes
+                results.append(subroutines.call(emitter, op, parts, attributes))
+            else:
+                results.append(operations.emit(emitter, op, parts))
+        return emitter.join(results)
+
+    def _part(self, emitter: Emitter, value: Value, start: int) -> Value:
+        """The hardware vector of ``value`` that starts at lane ``start``."""
+        if value.lanes <= self.vector:
+            return value
+        return emitter.parts(value, self.vector)[start // self.vector]
 
     def _fma(self, emitter: Emitter, node: Call, args: list[Value]) -> Value:
         a, b, c = args
@@ -196,7 +218,7 @@ class Evaluator(Addresses):
         return rows and array in self.layout.tiles(self.step)
 
     def _load_tile(self, node: Load, array: Input) -> Placed:
-        base = self.memory("scratch", "tile", array.name)
+        base = self.memory("scratch", "tile", self.step, array.name)
         shape = array.shape[1:]
         indices = self.checked(node.indices[1:], shape)
         strides = self.strides(shape, range(len(shape)))

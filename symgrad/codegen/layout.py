@@ -126,6 +126,7 @@ def _measure_pass(
     the same for any number of threads."""
     assert step.row is not None
     rows = max(0, cost.length(step.row.extent, lengths))
+    block = lanes * step.vectors
     partial = _Arena()
     for place in step.sums:
         count = _count(place.shape, lengths)
@@ -136,11 +137,11 @@ def _measure_pass(
     for array in layout.tiles(step):
         count = _count(array.shape[1:], lengths)
         width = 4 if layout.single else 8
-        result.offsets["tile", array.name] = scratch.take(count * lanes * width)
-    lengths = _with_tile(layout, step, lengths, lanes, result)
+        result.offsets["tile", step, array.name] = scratch.take(count * block * width)
+    lengths = _with_tile(layout, step, lengths, block, result)
     for place in step.scratch:
         size = _count(place.shape, lengths) * layout.element_bytes(place)
-        size *= lanes if place.lanes else 1
+        size *= block if place.lanes else 1
         result.offsets["scratch", place] = scratch.take(size)
         if any(place.statement in d.transposed for d in step.deferred):
             size += lanes * layout.element_bytes(place) * _tile_rows(step, lengths)
@@ -150,7 +151,7 @@ def _measure_pass(
         wanted = min(wanted, PARTIAL_BYTES // partial.size)
     chunks = max(1, wanted)
     chunk_rows = -(-rows // chunks)
-    chunk_rows = -(-chunk_rows // lanes) * lanes or lanes
+    chunk_rows = -(-chunk_rows // block) * block or block
     chunks = max(1, -(-rows // chunk_rows))
     result.offsets["chunks", step] = chunks
     result.offsets["chunk_rows", step] = chunk_rows
@@ -164,7 +165,7 @@ def _with_tile(
     layout: Layout,
     step: Step,
     lengths: Mapping[str, int],
-    lanes: int,
+    block: int,
     result: Sizes,
 ) -> Mapping[str, int]:
     """Choose the rows of a tile, so that what is kept of them stays in cache."""
@@ -176,7 +177,7 @@ def _with_tile(
         if place.kept
     )
     rows = TILE_BYTES // max(1, row_bytes)
-    rows = min(MAX_TILE_ROWS, max(lanes, rows // lanes * lanes))
+    rows = min(MAX_TILE_ROWS, max(block, rows // block * block))
     result.offsets["size", step.tile.name] = rows
     return {**lengths, step.tile.name: rows}
 

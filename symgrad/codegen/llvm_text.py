@@ -309,6 +309,20 @@ class Emitter:
             len(picks),
         )
 
+    def parts(self, a: Value, lanes: int) -> list[Value]:
+        """``a`` cut into vectors of ``lanes`` lanes."""
+        if a.lanes <= lanes:
+            return [a]
+        return [self._slice(a, start, lanes) for start in range(0, a.lanes, lanes)]
+
+    def join(self, parts: Sequence[Value]) -> Value:
+        """The lanes of all parts, one after the other; their number a power of two."""
+        parts = list(parts)
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [self.concatenate(a, b) for a, b in pairs]
+        return parts[0]
+
     def concatenate(self, a: Value, b: Value) -> Value:
         """The lanes of ``a``, then those of ``b``."""
         return self.shuffle(a, b, range(2 * a.lanes))

@@ -20,8 +20,8 @@ SERIAL = ", ".join(COMMON)
 class ModuleWriter:
     """Writes all functions of one kernel.
 
-    lanes: rows per vector in passes. flat: also the entry on flat vectors; the outputs
-    are a loss and the gradients, in order.
+    lanes: elements of a hardware vector. flat: also the entry on flat vectors; the
+    outputs are a loss and the gradients, in order.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class ModuleWriter:
             self._objective()
         return self.module.text()
 
-    def _writer(self, step: Step, lanes: int = 1) -> StepWriter:
+    def _writer(self, step: Step, vector: int = 1) -> StepWriter:
         emitter = Emitter(self.module, self.features)
-        return StepWriter(emitter, self.plan, self.layout, step, lanes)
+        return StepWriter(emitter, self.plan, self.layout, step, vector)
 
     def _finish(
         self, writer: StepWriter, name: str, parameters: Sequence[str] = COMMON
@@ -104,8 +104,8 @@ class ModuleWriter:
         begin: Value,
         end: Value,
     ) -> list[Value]:
-        """The loop over rows, ``lanes`` at a time; the last block is masked."""
-        lanes = self.lanes
+        """The loop over rows, a block at a time; the last block is masked."""
+        lanes = writer.lanes
         emitter = writer.home()
         bound = emitter.splat(end, lanes)
 

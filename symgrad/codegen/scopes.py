@@ -32,13 +32,18 @@ Placed = tuple[Value, int]
 
 
 class Scopes:
-    """The open loops of one function. ``lanes`` > 1 only inside a pass."""
+    """The open loops of one function.
+
+    lanes: rows of a block: one or more hardware vectors of ``vector`` lanes, which
+    share the loads of what rows have in common. More than 1 only inside a pass.
+    """
 
     def __init__(
-        self, emitter: Emitter, plan: Plan, layout: Layout, step: Step, lanes: int
+        self, emitter: Emitter, plan: Plan, layout: Layout, step: Step, vector: int
     ) -> None:
         self.emitter, self.plan, self.layout, self.step = emitter, plan, layout, step
-        self.lanes = lanes
+        self.vector = vector
+        self.lanes = vector * step.vectors if vector > 1 else 1
         self.type = "float" if layout.single else "double"
         self.scopes = [Scope(emitter.region)]
         # the index that lanes run along, while its loop is open: the rows of a pass,

@@ -39,9 +39,9 @@ class SumWriter(Evaluator):
     """Starts, updates and completes sums, and stores values."""
 
     def __init__(
-        self, emitter: Emitter, plan: Plan, layout: Layout, step: Step, lanes: int
+        self, emitter: Emitter, plan: Plan, layout: Layout, step: Step, vector: int
     ) -> None:
-        super().__init__(emitter, plan, layout, step, lanes)
+        super().__init__(emitter, plan, layout, step, vector)
         self.open: list[Index] = []
         self.width = 1  # turns of the jammed loop
         self.sums: dict[SumKey, Value] = {}  # running sums held in registers
@@ -186,17 +186,39 @@ class SumWriter(Evaluator):
     def _lane_address(self, place: Place, indices: Sequence[Node]) -> Value:
         base = self.memory("scratch", "scratch", place)
         strides = self.strides(place.shape, range(len(place.shape)))
-        found = self.address(base, self.type, indices, strides, 0, self.lanes)
+        found = self.address(base, self.type, indices, strides, 0, self.vector)
         assert found.lanes == 1
         return found.pointer
 
     def _add_in_lanes(self, place: Place, indices: Sequence[Node]) -> None:
-        s = place.statement
+        """Add the vectors of a block, one after the other, to one vector of sums."""
         pointer = self._lane_address(place, indices)
-        old = self.home().load(pointer, self.type, self.lanes)
-        new = self._added(s, old)
+        total = self.home().load(pointer, self.type, self.vector)
+        factors = self._terms(place.statement)
+        emitter, kind = self.home(), kind_of(place.statement)
+        columns = [emitter.parts(f, self.vector) for f in factors]
+        masks = [None] if self.mask is None else emitter.parts(self.mask, self.vector)
+        for *terms, mask in zip(*columns, masks, strict=True):
+            if len(terms) == 2:
+                new = emitter.fma(terms[0], terms[1], total)
+            else:
+                new = combine(emitter, kind, total, terms[0])
+            total = new if mask is None else emitter.select(mask, new, total)
+        emitter.store(total, pointer)
+
+    def _terms(self, s: Statement) -> list[Value]:
+        """What a turn adds, in all lanes: one value, or two whose product is meant."""
+        body = s.value
+        roots = [body]
+        if kind_of(s) == "sum" and self._product(body):
+            assert isinstance(body, graph.Call)
+            roots = list(body.args)
+        values = [self.value(root) for root in roots]
         emitter = self.home()
-        emitter.store(emitter.splat(new, self.lanes), pointer, self.mask)
+        return [
+            emitter.splat(operations.to_float_type(emitter, v, self.type), self.lanes)
+            for v in values
+        ]
 
     def _fold_into_partial(self, place: Place, indices: Sequence[Node]) -> None:
         """Fold the lanes of this block and add to the chunk's sums at once."""
