@@ -28,12 +28,13 @@ def directions(found: Specialisation) -> dict[Input, Input]:
     return {p: graph.input_(DIRECTION + p.name, p.shape) for p in found.parameters}
 
 
-def hvp_kernel(found: Specialisation) -> Kernel:
+def hvp_nodes(found: Specialisation) -> list[Node]:
     """The Hessian times a direction."""
     along = directions(found)
-    extra = {d.name: d for d in along.values()}
+    return found.simplified(hessian_product(found.value, found.parameters, along))
 
-    def nodes() -> list[Node]:
-        return found.simplified(hessian_product(found.value, found.parameters, along))
 
-    return found.kernel("hvp", nodes, extra)
+def hvp_kernel(found: Specialisation) -> Kernel:
+    """The Hessian times a direction."""
+    extra = {d.name: d for d in directions(found).values()}
+    return found.kernel("hvp", lambda: hvp_nodes(found), extra)
