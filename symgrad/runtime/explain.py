@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -173,11 +174,16 @@ def _title(source: Source) -> str:
 
 
 def _outputs(kernel: str, wrt: Sequence[str]) -> list[str]:
-    """Names of a kernel's outputs."""
+    """Names of a kernel's outputs, for those that differentiate."""
+    name = kernel.partition(",")[0]  # without what was hoisted
+    if name == "gauss-newton":
+        pairs = itertools.combinations_with_replacement(wrt, 2)
+        products = [f"hess {a} {b}" for a, b in pairs]
+        return ["half the squares", *(f"grad {n}" for n in wrt), *products]
     values = {"value and gradient": "loss", "value and jacobian": "value"}
-    first = {**values, "value": "value", "jvp": "jvp"}.get(kernel)
+    first = {**values, "value": "value", "jvp": "jvp"}.get(name)
     words = {"value and gradient": "grad", "value and jacobian": "jacobian"}
-    each = [f"{words.get(kernel, kernel)} {name}" for name in wrt]
+    each = [f"{words.get(name, name)} {parameter}" for parameter in wrt]
     return each if first is None else [first, *each]
 
 
@@ -195,7 +201,8 @@ class _Describer:
             for key, size in self.sizes.offsets.items()
             if key[0] == "size"
         }
-        self.outline = Outline(self.plan, outputs)
+        rest = range(len(outputs), len(kernel.outputs))
+        self.outline = Outline(self.plan, [*outputs, *(f"result {k}" for k in rest)])
 
     def report(
         self, title: str, name: str, workers: int, data: Iterable[str]

@@ -77,6 +77,13 @@ class Compiled:
         head = text if len(text) < 60 else text[:57] + "..."
         return f"<symgrad {type(self).__name__} {head!r} wrt {list(self.wrt)}>"
 
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """All names that the program mentions."""
+        program = self._source.program
+        parts = walk(*(a.value for a in program.assignments), program.result)
+        return frozenset(part.id for part in parts if isinstance(part, Name))
+
     def _workers(self) -> int:
         return self._source.threads or threads.default_threads()
 
@@ -315,13 +322,6 @@ class Loss(Compiled):
         if "statistics" not in self._names:
             condense = bool(data.pop("statistics", False))
         return Objective(self._specialiser, data, parameters, statistics=condense)
-
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        """All names that the program mentions."""
-        program = self._source.program
-        parts = walk(*(a.value for a in program.assignments), program.result)
-        return frozenset(part.id for part in parts if isinstance(part, Name))
 
     def _main_kernel(self, found: Specialisation) -> Kernel:
         return gradient_kernel(found)

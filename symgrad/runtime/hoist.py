@@ -25,6 +25,10 @@ WORTH_SECONDS = 20e-6
 SECONDS_PER_BYTE = 0.1e-9
 """Rough time of reading one byte of memory."""
 
+TOTAL = 16
+"""What has so many times fewer elements than an input is a sum over its rows, which
+takes a pass over them."""
+
 DEAR = 8.0
 """Values per row that cost less than this many units are not looked at."""
 
@@ -70,7 +74,7 @@ def hoist(
 
 
 def domain(node: Node) -> tuple[Index, ...]:
-    """The indices of the array that holds ``node``: the longest kept run comes first."""
+    """The indices of the array that holds ``node``: run-time dimensions first."""
     dynamic = [i for i in node.free if cost.is_dynamic(i)]
     static = [i for i in node.free if not cost.is_dynamic(i)]
     return (*sorted(dynamic, key=_order), *sorted(static, key=_order))
@@ -264,13 +268,17 @@ class _Choice:
         gains: dict[Node, float] = {}
         for node in found:
             elements = self._elements(node)
-            moved = self.element_bytes * elements
+            moved = float(elements)
             for part in graph.walk(node):
-                if isinstance(part, Input) and part not in credited:
-                    credited.add(part)
-                    moved -= self.element_bytes * self._product(part.shape)
+                if not isinstance(part, Input):
+                    continue
+                size = self._product(part.shape)
+                if part not in credited or size > TOTAL * elements:
+                    moved -= size  # not read any more, or not in a pass of its own
+                credited.add(part)
             saved = self.work[node] * SECONDS_PER_COST
-            gains[node] = saved - moved * SECONDS_PER_BYTE
+            seconds = self.element_bytes * SECONDS_PER_BYTE
+            gains[node] = saved - moved * seconds
         return gains
 
 

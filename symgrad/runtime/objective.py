@@ -54,12 +54,13 @@ class Objective:
             self._warn_of_bad_data()
         self._shapes: dict[str, tuple[int, ...]] | None = None
         self._hoists, self._condenses = hoist, statistics
+        self._statistics: Statistics | None = None
         self._fast: Callable[..., float] | None = None  # set by the first call
         self._fast_value: Callable[..., float] | None = None
         if parameters is not None:
             self.pack(parameters)
             if statistics:
-                self._statistics  # noqa: B018: refused here rather than at the first call
+                self._condense()  # refused here rather than at the first call
 
     def _warn_of_bad_data(self) -> None:
         for name, array in self.data.items():
@@ -260,15 +261,17 @@ class Objective:
     @cached_property
     def _found(self) -> Specialisation:
         if self._condenses:
-            return self._statistics.found
+            return self._condense().found
         return self._specialiser.match(self._arrays(self.data))
 
-    @cached_property
-    def _statistics(self) -> Statistics:
+    def _condense(self) -> Statistics:
         from symgrad.runtime.statistics import condense
 
-        arrays = self._arrays(self.data)
-        return condense(self._specialiser.match(arrays), arrays, self._workers())
+        if self._statistics is None:
+            arrays = self._arrays(self.data)
+            found = self._specialiser.match(arrays)
+            self._statistics = condense(found, arrays, self._workers())
+        return self._statistics
 
     def _arrays(self, data: Arrays) -> Arrays:
         arrays: Arrays = {n: np.zeros(s) for n, s in self.shapes.items()}
@@ -276,7 +279,7 @@ class Objective:
 
     @cached_property
     def _kernels(self) -> BoundKernels:
-        data = self._statistics.arrays if self._condenses else self.data
+        data = self._condense().arrays if self._condenses else self.data
         return BoundKernels(self._found, self._arrays(data), self._hoists)
 
     @cached_property

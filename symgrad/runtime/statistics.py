@@ -5,11 +5,13 @@ A sum R(θ) of degree two is its Taylor polynomial at any centre θ₀:
 
     R(θ) = R(θ₀) + g₀·(θ - θ₀) + (θ - θ₀)·H·(θ - θ₀)/2
 
-θ₀ is the stationary point of R. There g₀ is almost zero and R(θ₀) is the smallest value,
-both taken from the data, so that nothing cancels near the solution; the normal equations
-as textbooks write them, yᵀy - 2wᵀXᵀy + wᵀXᵀXw, lose half of the digits there. What is
-left is the conditioning of H, which is the square of that of the design matrix; too bad
-a one is refused. Source: Björck, Numerical Methods for Least Squares Problems (1996), 2.2.
+θ₀ is the stationary point of R. There g₀ is almost zero and R(θ₀) is the smallest
+value, both taken from the data, so that nothing cancels near the solution; the normal
+equations as textbooks write them, yᵀy - 2wᵀXᵀy + wᵀXᵀXw, lose half of the digits there.
+What is left is the conditioning of H, which is the square of that of the design matrix;
+too bad a one is refused.
+
+Source: Björck, Numerical Methods for Least Squares Problems (1996), section 2.2.
 """
 
 from __future__ import annotations
@@ -26,7 +28,18 @@ from symgrad.codegen.layout import ArraySpec
 from symgrad.differentiate import gradient, hessian
 from symgrad.differentiate.reverse import places
 from symgrad.errors import DataError, UnsupportedError
-from symgrad.graph import FLOAT, Array, Call, Const, Input, Load, Node, Reduce, Scatter, Size
+from symgrad.graph import (
+    FLOAT,
+    Array,
+    Call,
+    Const,
+    Input,
+    Load,
+    Node,
+    Reduce,
+    Scatter,
+    Size,
+)
 from symgrad.runtime.hoist import array_of, domain
 from symgrad.runtime.specialise import Arrays, Specialisation
 from symgrad.simplify import simplify
@@ -172,9 +185,8 @@ def _reading(root: Node, data: set[str]) -> set[Node]:
     """Nodes that depend on data."""
     found: set[Node] = set()
     for node in graph.walk(root):
-        if isinstance(node, Input) and node.name in data:
-            found.add(node)
-        elif any(c in found for c in node.children):
+        own = isinstance(node, Input) and node.name in data
+        if own or any(c in found for c in node.children):
             found.add(node)
     return found
 
@@ -322,19 +334,19 @@ class _Quadratic:
         return x
 
     def _check_agreement(self) -> None:
-        """The polynomial against the sum itself, one unit of spread from the centre."""
+        """The polynomial against the sum itself, some way from the centre."""
         inverse = self._scaled()[1]
-        rng = np.random.default_rng(0)
-        d = rng.normal(size=self.centre.size) * np.where(inverse > 0, inverse, 1.0)
-        d *= np.sqrt(abs(self.value)) or 1.0
+        spread = np.where(inverse > 0, inverse, 1.0) * np.sqrt(abs(self.value))
+        far = np.abs(self.centre).max(initial=0.0)
+        d = np.random.default_rng(0).normal(size=spread.size) * (spread + far)
         terms = [self.value, self.slope @ d, 0.5 * d @ self.matrix @ d]
         exact = self._value_and_gradient(self.centre + d)[0]
         scale = sum(map(abs, terms)) + np.finfo(float).tiny
         error = abs(sum(terms) - exact) / scale
         if not error <= AGREEMENT:
             raise DataError(
-                f"statistics=True: the statistics reproduce the loss to {error:.1e} only"
-                ": scale the data, or bind without statistics"
+                f"statistics=True: the statistics reproduce the loss to {error:.1e} "
+                "only: scale the data, or bind without statistics"
             )
 
     # -- graph -------------------------------------------------------------------------
@@ -368,7 +380,9 @@ class _Quadratic:
                 product = self._element("curvature", (*own, *other), p, q)
                 product = product * self._offset(q, other)
                 inner = inner + 0.5 * graph.reduce_("sum", _open(other), product)
-            total = total + graph.reduce_("sum", _open(own), inner * self._offset(p, own))
+            total = total + graph.reduce_(
+                "sum", _open(own), inner * self._offset(p, own)
+            )
         return total
 
     def _element(self, what: str, at: Sequence[Node], *of: Input) -> Node:
