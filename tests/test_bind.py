@@ -254,3 +254,14 @@ def test_a_descent_with_gauss_newton_reaches_the_least_squares() -> None:
     np.testing.assert_allclose(p, [2, 0.7, 0.3], atol=0.01)
     last = m.gauss_newton(a=p[0], b=p[1], c=p[2], x=x, y=y)
     assert np.abs(last.jac).max() < 1e-10
+
+
+def test_a_single_vector_needs_no_pack() -> None:
+    f, params, data = _split("mean((X @ w - y)**2)", "w")
+    assert f.bind(**data)(params["w"]) == f(**params, **data)
+
+
+def test_several_vectors_do() -> None:
+    f, _, data = _split("mean((X @ w + b - y)**2)", "w b")
+    with pytest.raises(sg.errors.ArgumentError, match="pack"):
+        f.bind(**data)(np.zeros(5))

@@ -137,14 +137,21 @@ class Objective:
 
     def _vector(self, x: Any) -> Vector:
         x = np.atleast_1d(as_parameter("x", x))
-        if self._shapes is None and x.ndim == 1 and x.size == len(self._source.wrt):
-            self._shapes = dict.fromkeys(self._source.wrt, ())  # all scalars
+        if self._shapes is None and x.ndim == 1:
+            self._shapes = self._guessed_shapes(x.size)
         if x.shape != (self.size,):
             raise ShapeError(
                 f"x has shape {x.shape}, but there are {self.size} parameters: "
                 + ", ".join(f"{n} {s}" for n, s in self.shapes.items())
             )
         return x
+
+    def _guessed_shapes(self, size: int) -> dict[str, tuple[int, ...]] | None:
+        """One number for each parameter, or one parameter that is a vector."""
+        wrt = self._source.wrt
+        if size == len(wrt):
+            return dict.fromkeys(wrt, ())
+        return {wrt[0]: (size,)} if len(wrt) == 1 else None
 
     # -- evaluation ------------------------------------------------------------------
 
