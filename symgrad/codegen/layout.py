@@ -13,6 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symgrad import graph
+from symgrad.codegen.chosen_rows import (
+    RowGather,
+    adds_rows,
+    elements,
+    find_row_gathers,
+)
 from symgrad.graph import Const, Input, Load, Node
 from symgrad.schedule import cost
 from symgrad.schedule.nest import statements_in
@@ -58,6 +64,7 @@ class Layout:
     attributes: str = ""  # of all LLVM functions
     slots: dict[tuple[object, ...], int] = field(default_factory=dict)
     _tiles: dict[Step, frozenset[Input]] = field(default_factory=dict)
+    _gathers: dict[Step, tuple[RowGather, ...]] = field(default_factory=dict)
 
     def slot(self, *key: object) -> int:
         """The slot of ``key``, assigned on first use."""
@@ -68,6 +75,17 @@ class Layout:
         if step not in self._tiles:
             self._tiles[step] = find_tiles(step, self.specs)
         return self._tiles[step]
+
+    def row_gathers(self, step: Step) -> tuple[RowGather, ...]:
+        """Rows chosen by the data that a pass loads block by block (embedding.py)."""
+        if step not in self._gathers:
+            names = {name for name, spec in self.specs.items() if spec.contiguous}
+            self._gathers[step] = find_row_gathers(step, names, self.plan.of)
+        return self._gathers[step]
+
+    def row_scatters(self, step: Step) -> list[Place]:
+        """Sums to whole rows that the data choose, added block by block."""
+        return [p for p in step.sums if adds_rows(p, step, self.plan.of)]
 
     def parameters(self) -> list[str]:
         """Names of the parameters, in the order of their pointers."""
@@ -138,6 +156,12 @@ def _measure_pass(
         count = _count(array.shape[1:], lengths)
         width = 4 if layout.single else 8
         result.offsets["tile", step, array.name] = scratch.take(count * block * width)
+    chosen = [(g, g.array.shape[1:]) for g in layout.row_gathers(step)]
+    chosen += [(p, p.shape[1:]) for p in layout.row_scatters(step)]
+    for key, shape in chosen:
+        count = -(-_count(shape, lengths) // lanes) * lanes
+        width = 4 if layout.single else 8
+        result.offsets["rows", step, key] = scratch.take(count * block * width)
     lengths = _with_tile(layout, step, lengths, block, result)
     for place in step.scratch:
         size = _count(place.shape, lengths) * layout.element_bytes(place)
@@ -204,14 +228,6 @@ def _count(shape: Sequence[Node], lengths: Mapping[str, int]) -> int:
     return total
 
 
-def tile_columns(array: Input) -> Node:
-    """Elements of one row of ``array``."""
-    total: Node = graph.const(1)
-    for extent in array.shape[1:]:
-        total = graph.fold_int("mul", total, extent)
-    return total
-
-
 def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
     """The inputs that are worth loading in blocks of whole rows.
 
@@ -236,7 +252,7 @@ def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
 def _worth_a_tile(array: Input, spec: ArraySpec, reads: set[tuple[Node, ...]]) -> bool:
     if array.type != graph.FLOAT or not spec.contiguous:
         return False
-    columns = tile_columns(array)
+    columns = elements(array.shape[1:])
     if not isinstance(columns, Const):
         return True
     if columns.value < 2:

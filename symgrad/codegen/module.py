@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from symgrad.codegen import operations
+from symgrad.codegen.embedding import add_rows, load_rows
 from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
 from symgrad.codegen.llvm_text import Emitter, Module, Value
 from symgrad.codegen.lower import COMMON, StepWriter
@@ -113,8 +114,12 @@ class ModuleWriter:
             writer.open_lanes(loop, counter, bound)
             for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
                 load_tile(writer, array, end)
+            for gather in self.layout.row_gathers(writer.step):
+                load_rows(writer, gather)
             writer.sums.update(zip(keys, phis, strict=True))
             writer.items(loop.items)
+            for place in self.layout.row_scatters(writer.step):
+                add_rows(writer, place)
             writer.close_lanes()
             return [writer.sums[key] for key in keys]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from symgrad.codegen import operations
-from symgrad.codegen.layout import tile_columns
+from symgrad.codegen.chosen_rows import elements
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.sums import SumWriter
 from symgrad.graph import Const, Input
@@ -55,7 +55,7 @@ class _Tile:
         base, dtype = writer.input_base(array)
         self.kind = operations.STORED[dtype][0]
         self.piece = PIECE_BYTES // (8 if self.kind == "double" else 4)
-        columns = tile_columns(array)
+        columns = elements(array.shape[1:])
         self.static = int(columns.value) if isinstance(columns, Const) else None
         self.columns = writer.placed(columns)[0]
         self.target = writer.memory("scratch", "tile", writer.step, array.name)
@@ -195,7 +195,7 @@ def transpose_kept(writer: SumWriter, place: Place) -> None:
             at = emitter.select(emitter.icmp("slt", at, last), at, last)
             offset = emitter.binary("add", emitter.binary("mul", at, rows), row)
             vectors.append(emitter.load(emitter.gep(source, offset, kind), kind, lanes))
-        for k, vector in enumerate(_transpose_square(emitter, vectors)):
+        for k, vector in enumerate(transpose_square(emitter, vectors)):
             at = emitter.binary("add", row, emitter.const(k, "i64"))
             offset = emitter.binary("add", emitter.binary("mul", at, width), column)
             emitter.store(vector, emitter.gep(target, offset, kind))
@@ -206,7 +206,7 @@ def transpose_kept(writer: SumWriter, place: Place) -> None:
     writer.counted(0, count, columns, step=lanes)
 
 
-def _transpose_square(emitter: Emitter, vectors: list[Value]) -> list[Value]:
+def transpose_square(emitter: Emitter, vectors: list[Value]) -> list[Value]:
     """Transpose n vectors of n lanes: log2(n) rounds of exchanging halves of blocks."""
     lanes = len(vectors)
     size = 1
