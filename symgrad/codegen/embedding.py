@@ -2,9 +2,9 @@
 
 Lanes are rows of the pass. The rows of U that a block needs are read as vectors along
 their columns and transposed in registers, so that each column is one vector of lanes in
-scratch memory, where the pass reads it. What the pass adds to rows of a gradient goes the
-same way back: kept by column, transposed at the end of the block, and added row by row,
-in the order of the rows, because two lanes may mean the same row.
+scratch memory, where the pass reads it. What the pass adds to rows of a gradient goes
+the same way back: kept by column, transposed at the end of the block, and added row by
+row, in the order of the rows, because two lanes may mean the same row.
 """
 
 from __future__ import annotations
@@ -112,11 +112,16 @@ class _Rows:
             ]
             vectors = transpose_square(self.emitter, vectors)
             for row, terms in zip(self._some(first), vectors, strict=True):
-                emitter = self.emitter
-                terms = operations.to_float_type(emitter, terms, "double")
-                pointer = emitter.gep(row, column, self.kind)
-                old = emitter.load(pointer, "double", self.vector, mask)
-                emitter.store(emitter.binary("fadd", old, terms), pointer, mask)
+                self._add_row(row, column, terms, mask)
+
+    def _add_row(
+        self, row: Value, column: Value, terms: Value, mask: Value | None
+    ) -> None:
+        emitter = self.emitter
+        terms = operations.to_float_type(emitter, terms, "double")
+        pointer = emitter.gep(row, column, self.kind)
+        old = emitter.load(pointer, "double", self.vector, mask)
+        emitter.store(emitter.binary("fadd", old, terms), pointer, mask)
 
     def _some(self, first: int) -> list[Value]:
         return self.rows[first : first + self.vector]
@@ -130,9 +135,9 @@ class _Rows:
     def _mask(self, column: Value) -> Value | None:
         """The columns that there are, or None if all of a block are."""
         emitter = self.emitter
-        if self.static is not None and column.literal:
-            if int(column.name) + self.vector <= self.static:
-                return None
+        static = self.static if column.literal else None
+        if static is not None and int(column.name) + self.vector <= static:
+            return None
         left = emitter.binary("sub", self.columns, column)
         numbers = emitter.lane_numbers(self.vector)
         return emitter.icmp("slt", numbers, emitter.splat(left, self.vector))

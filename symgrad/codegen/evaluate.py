@@ -210,6 +210,7 @@ class Evaluator(Addresses):
                 strides.append(graph.const(static))
         kind = operations.STORED[dtype][0]
         address = self.address(base, kind, indices, strides)
+        self.prefetch(address, kind)
         loaded = self.fetch(address, kind, self._guard(node.indices, array.shape))
         value = operations.from_memory(self.emitter, loaded, dtype, self.type)
         return value, address.level
@@ -224,6 +225,8 @@ class Evaluator(Addresses):
     def _is_row_gather(self, node: Load, array: Input) -> bool:
         """Whether the element is in the chosen rows of the current block."""
         if self.row is not self.step.row or self.lanes == 1 or len(node.indices) < 2:
+            return False
+        if any(self.row in i.free for i in node.indices[1:]):
             return False
         gather = RowGather(array, node.indices[0])
         return gather in self.layout.row_gathers(self.step)

@@ -29,6 +29,9 @@ ROWS_PER_FLUSH = 4096
 
 MAX_CHUNKS = 64
 MIN_CHUNK_ROWS = 2048
+TURNS_PER_ELEMENT = 16
+"""Additions to a chunk's sums per element that pay for their memory."""
+
 PARTIAL_BYTES = 32 << 20
 """Partial sums of all chunks take at most this; fewer chunks where they would not."""
 
@@ -170,7 +173,8 @@ def _measure_pass(
         if any(place.statement in d.transposed for d in step.deferred):
             size += lanes * layout.element_bytes(place) * _tile_rows(step, lengths)
             result.offsets["transposed", place] = scratch.take(size)
-    wanted = min(MAX_CHUNKS, math.ceil(rows / MIN_CHUNK_ROWS))
+    least = max(MIN_CHUNK_ROWS, _rows_worth_sums(step, lengths))
+    wanted = min(MAX_CHUNKS, math.ceil(rows / least))
     if partial.size:
         wanted = min(wanted, PARTIAL_BYTES // partial.size)
     chunks = max(1, wanted)
@@ -183,6 +187,20 @@ def _measure_pass(
     result.offsets["partials", step] = memory.take(partial.size * chunks)
     result.chunks.append(chunks)
     result.rows.append(rows)
+
+
+def _rows_worth_sums(step: Step, lengths: Mapping[str, int]) -> int:
+    """Rows for which it is worth to clear and to add up sums of their own: scatters
+    touch few of their elements per row."""
+    elements = touched = 0
+    for place in step.sums:
+        count = _count(place.shape, lengths)
+        elements += count
+        if place.statement.kind == "scatter":
+            own = [i.extent for i in place.statement.bound if i is not step.row]
+            count = _count(own, lengths)
+        touched += count
+    return TURNS_PER_ELEMENT * elements // max(1, touched)
 
 
 def _with_tile(

@@ -254,20 +254,20 @@ class ModuleWriter:
     ) -> None:
         kind = kind_of(place.statement)
         emitter = writer.emitter
-        start = emitter.const(IDENTITY[kind], "double")
 
-        def element(k: Value, _: list[Value]) -> None:
+        def elements(k: Value, width: int) -> None:
             here = emitter.gep(source, k, "double")
+            start = emitter.const(IDENTITY[kind], "double", width)
 
             def chunk(c: Value, total: list[Value]) -> list[Value]:
                 pointer = emitter.gep(here, emitter.binary("mul", c, bytes_), "i8")
-                value = emitter.load(pointer, "double")
+                value = emitter.load(pointer, "double", width)
                 return [combine(emitter, kind, total[0], value)]
 
             total = writer.counted(0, chunks, chunk, [start])[0]
             emitter.store(total, emitter.gep(target, k, "double"))
 
-        writer.counted(0, writer.count(place.shape), element)
+        writer.stretches(writer.count(place.shape), elements)
 
     # -- whole kernels ---------------------------------------------------------------
 
@@ -281,16 +281,16 @@ class ModuleWriter:
 
             def body(
                 k: Value,
-                _: list[Value],
+                width: int,
                 e: Emitter = emitter,
                 source: Value = source,
                 target: Value = target,
             ) -> None:
-                value = e.load(e.gep(source, k, "double"), "double")
+                value = e.load(e.gep(source, k, "double"), "double", width)
                 narrow = e.convert("fptrunc", value, "float")
                 e.store(narrow, e.gep(target, k, "float"))
 
-            writer.counted(0, writer.count(self.layout.inputs[name].shape), body)
+            writer.stretches(writer.count(self.layout.inputs[name].shape), body)
         self._finish(writer, "narrow")
 
     def _run(self) -> None:

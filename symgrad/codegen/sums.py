@@ -376,12 +376,14 @@ class SumWriter(Evaluator):
     ) -> None:
         """Store ``number`` in all elements of an array of ``shape``."""
 
-        def body(counter: Value, _: list[Value]) -> None:
+        def body(at: Value, width: int) -> None:
             e = self.emitter
-            at = e.binary("mul", counter, e.const(lanes, "i64"))
-            e.store(e.const(number, kind, lanes), e.gep(base, at, kind))
+            e.store(e.const(number, kind, width), e.gep(base, at, kind))
 
-        self.counted(0, self.count(shape), body)
+        emitter = self.home()
+        count = self.count(shape)
+        count = emitter.binary("mul", count, emitter.const(lanes, "i64"))
+        self.stretches(count, body)
 
     def count(self, shape: Sequence[Node]) -> Value:
         """The number of elements of an array of ``shape``."""
