@@ -23,7 +23,12 @@ def gradient_nodes(found: Specialisation) -> list[Node]:
 
 def value_kernel(found: Specialisation) -> Kernel:
     """The loss alone."""
-    return found.kernel("value", lambda: found.simplified([found.value]))
+    return found.kernel("value", lambda: value_nodes(found))
+
+
+def value_nodes(found: Specialisation) -> list[Node]:
+    """The loss, simplified."""
+    return found.simplified([found.value])
 
 
 def gradient_kernel(found: Specialisation) -> Kernel:

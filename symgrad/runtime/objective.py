@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, warn
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_array, as_parameter, first_bad
-<<<<<<< HEAD
-from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel, value_kernel
-=======
 from symgrad.runtime.bound import BoundKernels
-from symgrad.runtime.derivatives import directions, gradient_nodes, hvp_nodes
->>>>>>> main
+from symgrad.runtime.derivatives import (
+    directions,
+    gradient_nodes,
+    hvp_nodes,
+    value_nodes,
+)
 from symgrad.runtime.entry import NativeEntry, vector_function
 from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
@@ -295,13 +296,7 @@ class Objective:
 
     @cached_property
     def _value(self) -> Context:
-<<<<<<< HEAD
-        found = self._found
-        kernel = value_kernel(found)
-        return found.context(kernel, self._arrays())
-=======
-        return self._kernels.context("value", [self._found.value], self._workers())
->>>>>>> main
+        return self._kernels.context("value", value_nodes(self._found), self._workers())
 
     @cached_property
     def _gradient(self) -> Context:
