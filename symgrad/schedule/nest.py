@@ -124,7 +124,7 @@ class Nester:
         ordered = sorted(candidates, key=self.priority)
         for chosen in ordered:
             group = self._fusable(waiting, own, chosen, done, open_)
-            useful = self._without_early(group, chosen)
+            useful = self._without_early(group, chosen, open_)
             if useful:
                 break
         else:
@@ -168,9 +168,10 @@ class Nester:
     def _belongs_to_rows(self, s: Statement, x: Index) -> bool:
         """Whether ``s`` needs a loop over rows, other than ``x``, to be outermost: rows
         inside a loop over parameters would be stored for all parameters."""
-        return cost.is_dynamic(self._outer(s, frozenset())) and (
-            self._outer(s, frozenset()) is not x
-        )
+        if not s.loops:
+            return False
+        outer = self._outer(s, frozenset())
+        return cost.is_dynamic(outer) and outer is not x
 
     def _fusable(
         self,
@@ -207,12 +208,17 @@ class Nester:
             and cost.length(x.extent, self.hints) <= KEPT_TURNS
         )
 
-    def _without_early(self, group: list[Statement], x: Index) -> list[Statement]:
-        """Leave values that only a later loop uses to that loop."""
+    def _without_early(
+        self, group: list[Statement], x: Index, open_: frozenset[Index]
+    ) -> list[Statement]:
+        """Leave values that only a later loop over ``x`` uses to that loop; rows that
+        use them come in a loop of their own, for which they must be there."""
         kept: set[Statement] = set()
         for s in reversed(group):
             per_turn = x in s.domain and s.kind in ("let", "reduce")
-            if not per_turn or any(u in kept for u in self.users.get(s, ())):
+            users = self.users.get(s, ())
+            rows = not open_ and any(self._belongs_to_rows(u, x) for u in users)
+            if not per_turn or rows or any(u in kept for u in users):
                 kept.add(s)
         return [s for s in group if s in kept]
 

@@ -137,7 +137,7 @@ def _piece(node: Node, done: Mapping[Node, _Piece], names: _Names) -> _Piece:
         case Call(op="cast"):
             return done.get(node.args[0], (_DOTS, _ATOM))
         case Call(op="neg"):
-            return "-" + closed(node.args[0], _PRODUCT), _SIGN
+            return "-" + closed(node.args[0], _POWER), _SIGN
         case Call(op=op, args=(a, b)) if op in _INFIX:
             sign, level = _INFIX[op]
             left = level + 1 if op == "pow" else level
