@@ -22,9 +22,21 @@ ROWS_PER_FLUSH = 4096
 """Rows summed in the compute type before they are added to float64 partial sums."""
 
 MAX_CHUNKS = 64
-MIN_CHUNK_ROWS = 2048
-PARTIAL_BYTES = 32 << 20
-"""Partial sums of all chunks take at most this; fewer chunks where they would not."""
+MIN_CHUNK_ROWS = 64
+CHUNK_COST = 1e6
+"""A chunk costs at least this, about 30 µs, and ..."""
+
+PARTIAL_COST = 4000.0
+"""... this for each of its partial sums, which are folded and added up at its end."""
+
+PARTIAL_BYTES = 8 << 20
+"""Partial sums of all chunks take at most this; fewer chunks where they would not, but
+not fewer than ..."""
+
+FEW_CHUNKS = 8
+
+LANE_SUMS = 4096
+"""Larger sets of sums have no lanes to fold: they cost less each."""
 
 TILE_BYTES = 1 << 18
 MAX_TILE_ROWS = 256
@@ -138,7 +150,8 @@ def _measure_pass(
         count = _count(array.shape[1:], lengths)
         width = 4 if layout.single else 8
         result.offsets["tile", step, array.name] = scratch.take(count * block * width)
-    lengths = _with_tile(layout, step, lengths, block, result)
+    chunk_rows = _chunk_rows(layout, step, lengths, partial.size, rows, block)
+    lengths = _with_tile(layout, step, lengths, block, chunk_rows, result)
     for place in step.scratch:
         size = _count(place.shape, lengths) * layout.element_bytes(place)
         size *= block if place.lanes else 1
@@ -146,12 +159,6 @@ def _measure_pass(
         if any(place.statement in d.transposed for d in step.deferred):
             size += lanes * layout.element_bytes(place) * _tile_rows(step, lengths)
             result.offsets["transposed", place] = scratch.take(size)
-    wanted = min(MAX_CHUNKS, math.ceil(rows / MIN_CHUNK_ROWS))
-    if partial.size:
-        wanted = min(wanted, PARTIAL_BYTES // partial.size)
-    chunks = max(1, wanted)
-    chunk_rows = -(-rows // chunks)
-    chunk_rows = -(-chunk_rows // block) * block or block
     chunks = max(1, -(-rows // chunk_rows))
     result.offsets["chunks", step] = chunks
     result.offsets["chunk_rows", step] = chunk_rows
@@ -161,14 +168,36 @@ def _measure_pass(
     result.rows.append(rows)
 
 
+def _chunk_rows(
+    layout: Layout,
+    step: Step,
+    lengths: Mapping[str, int],
+    partial_bytes: int,
+    rows: int,
+    block: int,
+) -> int:
+    """Rows of a chunk: a power of two of chunks, so that threads get equal shares."""
+    sums = partial_bytes // 8
+    least = max(CHUNK_COST, PARTIAL_COST * min(sums, LANE_SUMS))
+    wanted = rows * layout.plan.cost_per_row(step, lengths) / least
+    wanted = min(wanted, MAX_CHUNKS, rows / MIN_CHUNK_ROWS)
+    if partial_bytes:
+        wanted = min(wanted, max(FEW_CHUNKS, PARTIAL_BYTES // partial_bytes))
+    chunks = 1 << int(math.log2(max(1.0, wanted)))
+    per_chunk = -(-rows // chunks)
+    return -(-per_chunk // block) * block or block
+
+
 def _with_tile(
     layout: Layout,
     step: Step,
     lengths: Mapping[str, int],
     block: int,
+    chunk_rows: int,
     result: Sizes,
 ) -> Mapping[str, int]:
-    """Choose the rows of a tile, so that what is kept of them stays in cache."""
+    """Choose the rows of a tile, so that what is kept of them stays in cache, and a
+    chunk is cut into equal tiles."""
     if step.tile is None:
         return lengths
     row_bytes = sum(
@@ -178,6 +207,8 @@ def _with_tile(
     )
     rows = TILE_BYTES // max(1, row_bytes)
     rows = min(MAX_TILE_ROWS, max(block, rows // block * block))
+    tiles = -(-chunk_rows // rows)
+    rows = -(-chunk_rows // (tiles * block)) * block
     result.offsets["size", step.tile.name] = rows
     return {**lengths, step.tile.name: rows}
 

@@ -33,7 +33,6 @@ from symgrad.schedule.legalise import (
     invert_divisors,
     legalise,
 )
-from symgrad.schedule.nest import statements_in
 
 PARALLEL_SECONDS = 100e-6
 """A pass estimated shorter than this runs on one thread."""
@@ -50,7 +49,6 @@ KEPT_SIZES = 4
 _Pointer = ctypes.c_void_p
 _RUN = ctypes.CFUNCTYPE(None, *[_Pointer] * 5)
 _SERIAL = ctypes.CFUNCTYPE(None, *[_Pointer] * 4)
-_CHUNKS = ctypes.CFUNCTYPE(None, *[_Pointer] * 5, ctypes.c_int64, ctypes.c_int64)
 
 
 class Kernel:
@@ -107,34 +105,23 @@ class Kernel:
 
     @cached_property
     def _steps(self) -> list[tuple[Any, Any]]:
-        """Per step its function, and for passes the function that combines."""
+        """Per step its function; for passes the address of the one that runs chunks,
+        and the function that combines."""
         found: list[tuple[Any, Any]] = []
         for number, step in enumerate(self.plan.steps):
             if step.row is None:
                 found.append((_SERIAL(self.code.address(f"serial_{number}")), None))
             else:
-                chunks = _CHUNKS(self.code.address(f"chunks_{number}"))
+                chunks = self.code.address(f"chunks_{number}")
                 combine = _SERIAL(self.code.address(f"combine_{number}"))
                 found.append((chunks, combine))
         return found
 
-    def cost_per_row(self, step: int, hints: Mapping[str, int]) -> float:
-        """Estimated cost of one row of a pass."""
-        total = 0.0
-        row = self.plan.steps[step].row
-        for s in statements_in(self.plan.steps[step].items):
-            turns = 1.0
-            for i in s.loops:
-                if i is not row:
-                    turns *= max(1, cost.length(i.extent, hints))
-            total += (s.cost + 1.0) * turns
-        return total
-
     def seconds(self, lengths: Mapping[str, int], sizes: Sizes) -> float:
         """Estimated time of one call on one thread, roughly."""
         total, rows = 1e-6, iter(sizes.rows)
-        for number, step in enumerate(self.plan.steps):
-            cost_per_row = self.cost_per_row(number, lengths)
+        for step in self.plan.steps:
+            cost_per_row = self.plan.cost_per_row(step, lengths)
             if step.row is not None:
                 total += next(rows) * cost_per_row * SECONDS_PER_COST
             else:
@@ -290,17 +277,14 @@ class Context:
         self, common: tuple[int, int, int, int], memory: _Memory, workers: int
     ) -> None:
         kernel, passes = self.kernel, iter(self.sizes.chunks)
+        scratch = [address(memory.scratch[k]) for k in range(workers)]
         if kernel.layout.single:
             _SERIAL(kernel.code.address("narrow"))(*common)
         for function, combine in kernel._steps:
             if combine is None:
                 function(*common)
                 continue
-
-            def task(worker: int, low: int, high: int, f: Any = function) -> None:
-                f(*common, address(memory.scratch[worker]), low, high)
-
-            threads.in_parallel(task, next(passes), workers)
+            threads.in_parallel(function, common, scratch, next(passes))
             combine(*common)
 
 

@@ -17,7 +17,7 @@ from symgrad import graph
 from symgrad.graph import Index, Node, Size
 from symgrad.schedule import cost
 from symgrad.schedule.deferred import Deferred, defer
-from symgrad.schedule.nest import Item, Loop, Nester
+from symgrad.schedule.nest import Item, Loop, Nester, statements_in
 from symgrad.schedule.statements import Statement, choose_statements
 
 LANE_SUMS_BYTES = 1 << 20
@@ -84,6 +84,18 @@ class Plan:
     def passes(self) -> list[Step]:
         """The steps that loop over rows."""
         return [step for step in self.steps if step.row is not None]
+
+    def cost_per_row(self, step: Step, lengths: Mapping[str, int]) -> float:
+        """Estimated cost of one row of a pass (of a serial step: of the whole)."""
+        deferred = [d.statement for d in step.deferred]
+        total = 0.0
+        for s in (*statements_in(step.items), *deferred):
+            turns = 1.0
+            for i in s.loops:
+                if i is not step.row:
+                    turns *= max(1, cost.length(i.extent, lengths))
+            total += (s.cost + 1.0) * turns
+        return total
 
 
 @dataclass(eq=False)
