@@ -13,6 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symgrad import graph
+from symgrad.codegen.chosen_rows import (
+    RowGather,
+    adds_rows,
+    elements,
+    find_row_gathers,
+)
 from symgrad.graph import Const, Input, Load, Node
 from symgrad.schedule import cost
 from symgrad.schedule.nest import statements_in
@@ -37,6 +43,9 @@ FEW_CHUNKS = 8
 
 LANE_SUMS = 4096
 """Larger sets of sums have no lanes to fold: they cost less each."""
+
+TURNS_PER_ELEMENT = 16
+"""Additions to a chunk's sums per element that pay for their memory."""
 
 TILE_BYTES = 1 << 18
 MAX_TILE_ROWS = 256
@@ -70,6 +79,7 @@ class Layout:
     attributes: str = ""  # of all LLVM functions
     slots: dict[tuple[object, ...], int] = field(default_factory=dict)
     _tiles: dict[Step, frozenset[Input]] = field(default_factory=dict)
+    _gathers: dict[Step, tuple[RowGather, ...]] = field(default_factory=dict)
 
     def slot(self, *key: object) -> int:
         """The slot of ``key``, assigned on first use."""
@@ -80,6 +90,17 @@ class Layout:
         if step not in self._tiles:
             self._tiles[step] = find_tiles(step, self.specs)
         return self._tiles[step]
+
+    def row_gathers(self, step: Step) -> tuple[RowGather, ...]:
+        """Rows chosen by the data that a pass loads block by block (embedding.py)."""
+        if step not in self._gathers:
+            names = {name for name, spec in self.specs.items() if spec.contiguous}
+            self._gathers[step] = find_row_gathers(step, names, self.plan.of)
+        return self._gathers[step]
+
+    def row_scatters(self, step: Step) -> list[Place]:
+        """Sums to whole rows that the data choose, added block by block."""
+        return [p for p in step.sums if adds_rows(p, step, self.plan.of)]
 
     def parameters(self) -> list[str]:
         """Names of the parameters, in the order of their pointers."""
@@ -150,6 +171,12 @@ def _measure_pass(
         count = _count(array.shape[1:], lengths)
         width = 4 if layout.single else 8
         result.offsets["tile", step, array.name] = scratch.take(count * block * width)
+    chosen = [(g, g.array.shape[1:]) for g in layout.row_gathers(step)]
+    chosen += [(p, p.shape[1:]) for p in layout.row_scatters(step)]
+    for key, shape in chosen:
+        count = -(-_count(shape, lengths) // lanes) * lanes
+        width = 4 if layout.single else 8
+        result.offsets["rows", step, key] = scratch.take(count * block * width)
     chunk_rows = _chunk_rows(layout, step, lengths, partial.size, rows, block)
     lengths = _with_tile(layout, step, lengths, block, chunk_rows, result)
     for place in step.scratch:
@@ -180,12 +207,27 @@ def _chunk_rows(
     sums = partial_bytes // 8
     least = max(CHUNK_COST, PARTIAL_COST * min(sums, LANE_SUMS))
     wanted = rows * layout.plan.cost_per_row(step, lengths) / least
-    wanted = min(wanted, MAX_CHUNKS, rows / MIN_CHUNK_ROWS)
+    rows_at_least = max(MIN_CHUNK_ROWS, _rows_worth_sums(step, lengths))
+    wanted = min(wanted, MAX_CHUNKS, rows / rows_at_least)
     if partial_bytes:
         wanted = min(wanted, max(FEW_CHUNKS, PARTIAL_BYTES // partial_bytes))
     chunks = 1 << int(math.log2(max(1.0, wanted)))
     per_chunk = -(-rows // chunks)
     return -(-per_chunk // block) * block or block
+
+
+def _rows_worth_sums(step: Step, lengths: Mapping[str, int]) -> int:
+    """Rows for which it is worth to clear and to add up sums of their own: scatters
+    touch few of their elements per row."""
+    elements = touched = 0
+    for place in step.sums:
+        count = _count(place.shape, lengths)
+        elements += count
+        if place.statement.kind == "scatter":
+            own = [i.extent for i in place.statement.bound if i is not step.row]
+            count = _count(own, lengths)
+        touched += count
+    return TURNS_PER_ELEMENT * elements // max(1, touched)
 
 
 def _with_tile(
@@ -235,14 +277,6 @@ def _count(shape: Sequence[Node], lengths: Mapping[str, int]) -> int:
     return total
 
 
-def tile_columns(array: Input) -> Node:
-    """Elements of one row of ``array``."""
-    total: Node = graph.const(1)
-    for extent in array.shape[1:]:
-        total = graph.fold_int("mul", total, extent)
-    return total
-
-
 def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
     """The inputs that are worth loading in blocks of whole rows.
 
@@ -267,7 +301,7 @@ def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
 def _worth_a_tile(array: Input, spec: ArraySpec, reads: set[tuple[Node, ...]]) -> bool:
     if array.type != graph.FLOAT or not spec.contiguous:
         return False
-    columns = tile_columns(array)
+    columns = elements(array.shape[1:])
     if not isinstance(columns, Const):
         return True
     if columns.value < 2:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
-_BYTES = {"double": 8, "float": 4, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "ptr": 8}
+BYTES = {"double": 8, "float": 4, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "ptr": 8}
 _MANGLED = {
     "double": "f64",
     "float": "f32",
@@ -367,7 +367,7 @@ class Emitter:
         self, pointer: Value, type: str, lanes: int = 1, mask: Value | None = None
     ) -> Value:
         """Consecutive elements from ``pointer``; lanes off in ``mask`` give zero."""
-        spelled, align = spell(type, lanes), _BYTES[type]
+        spelled, align = spell(type, lanes), BYTES[type]
         if mask is None or lanes == 1:
             return self._result(
                 f"load {spelled}, ptr {pointer.name}, align {align}", type, lanes
@@ -381,6 +381,13 @@ class Emitter:
             lanes,
         )
 
+    def prefetch(self, pointer: Value) -> None:
+        """Ask for the cache line at ``pointer``; it may lie outside of all arrays."""
+        self._declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.raw(
+            f"call void @llvm.prefetch.p0(ptr {pointer.name}, i32 0, i32 3, i32 1)"
+        )
+
     def gather(self, pointers: Value, type: str, mask: Value) -> Value:
         """One element from each pointer; lanes off in ``mask`` give zero."""
         lanes, spelled = pointers.lanes, spell(type, pointers.lanes)
@@ -389,7 +396,7 @@ class Emitter:
             f"declare {spelled} @{name}({pointers.spelled}, {mask.spelled}, {spelled})"
         )
         return self._result(
-            f"call {spelled} @{name}({pointers.spelled} align {_BYTES[type]} "
+            f"call {spelled} @{name}({pointers.spelled} align {BYTES[type]} "
             f"{pointers.name}, {mask.spelled} {mask.name}, {spelled} zeroinitializer)",
             type,
             lanes,
@@ -397,7 +404,7 @@ class Emitter:
 
     def store(self, value: Value, pointer: Value, mask: Value | None = None) -> None:
         """Consecutive elements to ``pointer``; lanes off in ``mask`` are untouched."""
-        align = _BYTES[value.type]
+        align = BYTES[value.type]
         if mask is None or value.lanes == 1:
             self.raw(
                 f"store {value.spelled} {value.name}, ptr {pointer.name}, align {align}"
@@ -419,7 +426,7 @@ class Emitter:
         )
         self.raw(
             f"call void @{name}({value.spelled} {value.name}, {pointers.spelled} "
-            f"align {_BYTES[value.type]} {pointers.name}, {mask.spelled} {mask.name})"
+            f"align {BYTES[value.type]} {pointers.name}, {mask.spelled} {mask.name})"
         )
 
     # -- control ---------------------------------------------------------------------

@@ -17,6 +17,9 @@ from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Plan, Step
 from symgrad.schedule.statements import Statement
 
+STRETCH = 8
+"""Elements handled at a time where an array is only cleared, added up or converted."""
+
 
 @dataclass(eq=False)
 class Scope:
@@ -111,6 +114,14 @@ class Scopes:
         results = emitter.loop(start, end, step, carried, inside)
         self.home()
         return results
+
+    def stretches(self, count: Value, body: Callable[[Value, int], None]) -> None:
+        """``body`` at 0, 8, 16, … with 8 elements to handle, then one by one."""
+        emitter = self.home()
+        width = emitter.const(STRETCH, "i64")
+        main = emitter.binary("sub", count, emitter.binary("srem", count, width))
+        self.counted(0, main, lambda k, _: body(k, STRETCH), step=STRETCH)
+        self.counted(main, count, lambda k, _: body(k, 1))
 
     def counted_inside(
         self, end: Value, step: int, body: Callable[[Value], None]

@@ -273,6 +273,8 @@ class SumWriter(Evaluator):
         if place is not None:
             if place.sums == "lanes":
                 self._add_in_lanes(place, targets)
+            elif place in self.layout.row_scatters(self.step):
+                self._keep_for_rows(place, targets[1:])
             else:
                 self._fold_into_partial(place, self._masked(targets))
             return
@@ -285,6 +287,21 @@ class SumWriter(Evaluator):
         address = self.address(base, "double", targets, strides)
         old = self._fetch_here(address, "double")
         self._store(address, self._added(s, old))
+
+    def _keep_for_rows(self, place: Place, columns: Sequence[Node]) -> None:
+        """Keep what is added to a chosen row until the end of the block."""
+        value = self.value(place.statement.value)
+        emitter = self.home()
+        value = operations.to_float_type(emitter, value, self.type)
+        value = emitter.splat(value, self.lanes)
+        if self.mask is not None:
+            value = emitter.select(self.mask, value, emitter.const(0.0, self.type))
+        base = self.memory("scratch", "rows", self.step, place)
+        shape = place.shape[1:]
+        strides = self.strides(shape, range(len(shape)))
+        at = self.address(base, self.type, columns, strides, 0, self.lanes)
+        assert at.lanes == 1, "columns of chosen rows do not vary by lane"
+        self.home().store(value, at.pointer)
 
     def _masked(self, targets: list[Node]) -> list[Node]:
         """Targets that are safe in lanes that are off: data-dependent ones are zero
@@ -359,12 +376,14 @@ class SumWriter(Evaluator):
     ) -> None:
         """Store ``number`` in all elements of an array of ``shape``."""
 
-        def body(counter: Value, _: list[Value]) -> None:
+        def body(at: Value, width: int) -> None:
             e = self.emitter
-            at = e.binary("mul", counter, e.const(lanes, "i64"))
-            e.store(e.const(number, kind, lanes), e.gep(base, at, kind))
+            e.store(e.const(number, kind, width), e.gep(base, at, kind))
 
-        self.counted(0, self.count(shape), body)
+        emitter = self.home()
+        count = self.count(shape)
+        count = emitter.binary("mul", count, emitter.const(lanes, "i64"))
+        self.stretches(count, body)
 
     def count(self, shape: Sequence[Node]) -> Value:
         """The number of elements of an array of ``shape``."""

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from symgrad.codegen import operations
-from symgrad.codegen.layout import tile_columns
+from symgrad.codegen.addresses import LINE_BYTES
+from symgrad.codegen.chosen_rows import elements
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.sums import SumWriter
 from symgrad.graph import Const, Input
 from symgrad.schedule.plan import Place
 
 PIECE_BYTES = 16
+PREFETCH_BYTES = 16384
+"""How far ahead of the row loop rows are asked for."""
+
 UNROLLED_COLUMNS = 32
 """Rows of at most so many static elements are loaded by straight-line code."""
 
@@ -55,7 +59,7 @@ class _Tile:
         base, dtype = writer.input_base(array)
         self.kind = operations.STORED[dtype][0]
         self.piece = PIECE_BYTES // (8 if self.kind == "double" else 4)
-        columns = tile_columns(array)
+        columns = elements(array.shape[1:])
         self.static = int(columns.value) if isinstance(columns, Const) else None
         self.columns = writer.placed(columns)[0]
         self.target = writer.memory("scratch", "tile", writer.step, array.name)
@@ -84,6 +88,7 @@ class _Tile:
         emitter = self.emitter
         down = emitter.binary("mul", first, self.columns)
         start = emitter.gep(self.source, down, self.kind)
+        self._prefetch(start)
         target = emitter.gep(self.target, first, self.writer.type)
         rows = [start]
         for k in range(1, self.vector):
@@ -106,6 +111,15 @@ class _Tile:
         last = emitter.binary("sub", self.columns, emitter.const(self.piece - 1, "i64"))
         self.writer.counted_inside(last, self.piece, piece)
         piece(emitter.binary("sub", self.columns, emitter.const(self.piece, "i64")))
+
+    def _prefetch(self, start: Value) -> None:
+        """Ask for the rows of a later block, if they are not too wide."""
+        if self.static is None or self.static > UNROLLED_COLUMNS:
+            return
+        size = 8 if self.kind == "double" else 4
+        for line in range(0, self.vector * self.static * size, LINE_BYTES):
+            ahead = self.emitter.const(PREFETCH_BYTES + line, "i64")
+            self.emitter.prefetch(self.emitter.gep(start, ahead, "i8"))
 
     def _piece(self, rows: Sequence[Value], target: Value, column: Value) -> None:
         """Columns column .. column+piece-1 of some rows."""
@@ -195,7 +209,7 @@ def transpose_kept(writer: SumWriter, place: Place) -> None:
             at = emitter.select(emitter.icmp("slt", at, last), at, last)
             offset = emitter.binary("add", emitter.binary("mul", at, rows), row)
             vectors.append(emitter.load(emitter.gep(source, offset, kind), kind, lanes))
-        for k, vector in enumerate(_transpose_square(emitter, vectors)):
+        for k, vector in enumerate(transpose_square(emitter, vectors)):
             at = emitter.binary("add", row, emitter.const(k, "i64"))
             offset = emitter.binary("add", emitter.binary("mul", at, width), column)
             emitter.store(vector, emitter.gep(target, offset, kind))
@@ -206,7 +220,7 @@ def transpose_kept(writer: SumWriter, place: Place) -> None:
     writer.counted(0, count, columns, step=lanes)
 
 
-def _transpose_square(emitter: Emitter, vectors: list[Value]) -> list[Value]:
+def transpose_square(emitter: Emitter, vectors: list[Value]) -> list[Value]:
     """Transpose n vectors of n lanes: log2(n) rounds of exchanging halves of blocks."""
     lanes = len(vectors)
     size = 1

@@ -306,8 +306,7 @@ def _text() -> str:
 
 def _forget() -> None:
     """In a forked child, where the threads of its parent do not exist."""
-    global _pool
-    _pool = _Pool()
+    _pool.__init__()
 
 
 def _close() -> None:
