@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from symgrad import graph
-from symgrad.codegen import operations
+from symgrad.codegen import operations, streams
 from symgrad.codegen.addresses import Address
 from symgrad.codegen.evaluate import Evaluator
 from symgrad.codegen.layout import Layout
 from symgrad.codegen.llvm_text import Emitter, Value
-from symgrad.codegen.scopes import Scope
+from symgrad.codegen.scopes import Placed, Scope
 from symgrad.graph import Index, Node, Reduce
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step
@@ -124,6 +124,7 @@ class SumWriter(Evaluator):
             if self._row_sum(s) and self.mask is not None:
                 new = self.home().select(self.mask, new, old)
             self.sums[key] = new
+            self._rescale(s, old, new)
             return
         place = self.sum_places.get(s)
         if place is None:
@@ -184,11 +185,14 @@ class SumWriter(Evaluator):
         return self.fetch(here, kind)
 
     def _lane_address(self, place: Place, indices: Sequence[Node]) -> Value:
+        return self._lane_address_placed(place, indices).pointer
+
+    def _lane_address_placed(self, place: Place, indices: Sequence[Node]) -> Address:
         base = self.memory("scratch", "scratch", place)
         strides = self.strides(place.shape, range(len(place.shape)))
         found = self.address(base, self.type, indices, strides, 0, self.lanes)
         assert found.lanes == 1
-        return found.pointer
+        return found
 
     def _add_in_lanes(self, place: Place, indices: Sequence[Node]) -> None:
         s = place.statement
@@ -196,7 +200,34 @@ class SumWriter(Evaluator):
         old = self.home().load(pointer, self.type, self.lanes)
         new = self._added(s, old)
         emitter = self.home()
-        emitter.store(emitter.splat(new, self.lanes), pointer, self.mask)
+        new = emitter.splat(new, self.lanes)
+        if self.mask is not None and streams.followers(self.step, place):
+            new = emitter.select(self.mask, new, old)
+        emitter.store(new, pointer, self.mask)
+        self._rescale(s, old, new)
+
+    def _rescale(self, s: Statement, old: Value, new: Value) -> None:
+        """What is relative to the extremum ``s`` follows its change."""
+        top = self.sum_places.get(s)
+        places = [] if top is None else streams.followers(self.step, top)
+        if top is None or not places:
+            return
+        pointers = []
+        for place in places:
+            rest = [graph.const(0)] * (len(place.axes) - len(top.axes))
+            pointers.append(self._lane_address(place, (*top.axes, *rest)))
+        streams.rescale(self, places, pointers, old, new)
+
+    def _running(self, node: Node) -> Placed:
+        if not self._accumulating(node):
+            return super()._running(node)
+        statement = self.plan.of[node.children[0]]
+        if (statement, None) in self.sums:
+            return self.sums[statement, None], self.row_level
+        place = self.sum_places[statement]
+        found = self._lane_address_placed(place, place.axes)
+        level = max(found.level, self.row_level)
+        return self.at(level).load(found.pointer, self.type, self.lanes), level
 
     def _fold_into_partial(self, place: Place, indices: Sequence[Node]) -> None:
         """Fold the lanes of this block and add to the chunk's sums at once."""

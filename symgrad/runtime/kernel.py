@@ -26,9 +26,8 @@ from symgrad.runtime import threads
 from symgrad.runtime.bounds import index_error
 from symgrad.runtime.cache import compile_cached
 from symgrad.runtime.object_layout import address
-from symgrad.schedule import Plan, cost, make_plan
-from symgrad.schedule.legalise import gather_form, inline_arrays, legalise
-from symgrad.schedule.nest import statements_in
+from symgrad.schedule import Plan, cost, schedule
+from symgrad.schedule.choose import cost_per_row
 
 PARALLEL_SECONDS = 100e-6
 """A pass estimated shorter than this runs on one thread."""
@@ -69,9 +68,8 @@ class Kernel:
         self.dtype, self.order = dtype, tuple(order)
         machine = cpu.host()
         self.lanes = machine.lanes(dtype)
-        legal = legalise(outputs, operations.native())
-        self.outputs = inline_arrays(gather_form(legal, hints), hints)
-        self.plan: Plan = make_plan(self.outputs, hints, self.lanes)
+        self.plan: Plan = schedule(outputs, operations.native(), hints, self.lanes)
+        self.outputs = self.plan.outputs
         used = {n.name for n in graph.walk(self.outputs) if isinstance(n, Input)}
         kept = {name: array for name, array in inputs.items() if name in used}
         self.layout = Layout(
@@ -112,27 +110,14 @@ class Kernel:
                 found.append((chunks, combine))
         return found
 
-    def cost_per_row(self, step: int, hints: Mapping[str, int]) -> float:
-        """Estimated cost of one row of a pass."""
-        total = 0.0
-        row = self.plan.steps[step].row
-        for s in statements_in(self.plan.steps[step].items):
-            turns = 1.0
-            for i in s.loops:
-                if i is not row:
-                    turns *= max(1, cost.length(i.extent, hints))
-            total += (s.cost + 1.0) * turns
-        return total
-
     def seconds(self, lengths: Mapping[str, int], sizes: Sizes) -> float:
         """Estimated time of one call on one thread, roughly."""
         total, rows = 1e-6, iter(sizes.rows)
-        for number, step in enumerate(self.plan.steps):
-            cost_per_row = self.cost_per_row(number, lengths)
+        for step in self.plan.steps:
             if step.row is not None:
-                total += next(rows) * cost_per_row * SECONDS_PER_COST
+                total += next(rows) * cost_per_row(step, lengths) * SECONDS_PER_COST
             else:
-                total += cost_per_row * 1e-9
+                total += cost_per_row(step, lengths) * 1e-9
         return total
 
     def sized(self, lengths: Mapping[str, int]) -> Sized:

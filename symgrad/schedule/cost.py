@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from symgrad import graph, ops
 from symgrad.graph import Call, Const, Index, Input, Load, Node, Reduce
 from symgrad.language.dims import evaluate
+from symgrad.schedule.streaming import RUNNING, STREAMED, is_running
 
 CAP = 1e12
 """Costs stop here: a graph with much sharing is exponentially large as a tree."""
@@ -37,7 +38,7 @@ def is_dynamic(i: Index) -> bool:
 def own_cost(node: Node) -> float:
     """Cycles of one node, its arguments given."""
     if isinstance(node, Call):
-        return ops.OPS[node.op].cost
+        return 0.0 if node.op in (RUNNING, STREAMED) else ops.OPS[node.op].cost
     if isinstance(node, Load):
         return load_cost(node)
     return 0.0
@@ -67,7 +68,9 @@ def total_costs(
     total: dict[Node, float] = {}
     for node in graph.walk(roots):
         cost = own_cost(node)
-        if isinstance(node, Load):
+        if is_running(node):
+            cost = 0.0  # it is being accumulated anyway
+        elif isinstance(node, Load):
             cost += sum(total[i] for i in node.indices)
         else:
             cost += sum(total[c] for c in node.children)
