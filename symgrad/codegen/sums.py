@@ -14,6 +14,7 @@ from symgrad.codegen.scopes import Placed, Scope
 from symgrad.graph import Index, Node, Reduce
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step
+from symgrad.schedule import streaming
 from symgrad.schedule.statements import Statement
 
 IDENTITY = {"sum": 0.0, "prod": 1.0, "min": float("inf"), "max": float("-inf")}
@@ -201,9 +202,9 @@ class SumWriter(Evaluator):
         new = self._added(s, old)
         emitter = self.home()
         new = emitter.splat(new, self.lanes)
-        if self.mask is not None and streams.followers(self.step, place):
+        if self.mask is not None:  # a load soon after a masked store would wait for it
             new = emitter.select(self.mask, new, old)
-        emitter.store(new, pointer, self.mask)
+        emitter.store(new, pointer)
         self._rescale(s, old, new)
 
     def _rescale(self, s: Statement, old: Value, new: Value) -> None:
@@ -212,6 +213,9 @@ class SumWriter(Evaluator):
         places = [] if top is None else streams.followers(self.step, top)
         if top is None or not places:
             return
+        assert self.row is not None
+        so_far = streaming.running(s.node, self.row)  # type: ignore[arg-type]
+        self.keep(so_far, new, len(self.scopes) - 1)
         pointers = []
         for place in places:
             rest = [graph.const(0)] * (len(place.axes) - len(top.axes))
@@ -221,10 +225,7 @@ class SumWriter(Evaluator):
     def _running(self, node: Node) -> Placed:
         if not self._accumulating(node):
             return super()._running(node)
-        statement = self.plan.of[node.children[0]]
-        if (statement, None) in self.sums:
-            return self.sums[statement, None], self.row_level
-        place = self.sum_places[statement]
+        place = self.sum_places[self.plan.of[node.children[0]]]
         found = self._lane_address_placed(place, place.axes)
         level = max(found.level, self.row_level)
         return self.at(level).load(found.pointer, self.type, self.lanes), level

@@ -12,6 +12,7 @@ from symgrad.schedule import Plan
 from symgrad.schedule.nest import Item, Loop
 from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
+from symgrad.schedule.streaming import RUNNING
 
 LETTERS = "ijklmnpqruvxyz"
 LONGEST = 160  # characters of an expression that are kept while it is put together
@@ -198,7 +199,7 @@ def _input_names(plan: Plan) -> set[str]:
 
 def _call(node: Call, done: dict[Node, Text]) -> Text:
     args = [done[a] for a in node.args]
-    if node.op == "cast":
+    if node.op in ("cast", RUNNING):
         return args[0]
     if node.op == "neg":
         return "-" + _bracketed(args[0], _SIGN), _SIGN

@@ -19,6 +19,7 @@ from symgrad.schedule import Plan, cost
 from symgrad.schedule.nest import Item, Loop, statements_in
 from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
+from symgrad.schedule.streaming import RUNNING
 
 ARITHMETIC = {"add": 1, "sub": 1, "mul": 1, "div": 1, "sqrt": 1, "fma": 2}
 """Floating-point operations of one call; comparisons and selections are none."""
@@ -42,7 +43,7 @@ class Work:
             self.flops += ARITHMETIC[op] * turns
         elif op in BASIC and op != "mod":  # the remainder is a function of C
             self.other += turns
-        elif op != "cast":
+        elif op not in ("cast", RUNNING):
             self.calls[op] += turns
 
 

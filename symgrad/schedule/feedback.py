@@ -261,6 +261,8 @@ class _Terms:
         top = _guarded_maximum(shift)
         if top is None or not self._is_top(top, body):
             return None
+        self.degree[node] = 0  # the difference is within the exponential
+        self.plain.discard(node)
         so_far = running(top, self.row)
         guard = graph.call("isfinite", so_far, type=graph.BOOL)
         shift = graph.call("where", guard, so_far, 0.0)
