@@ -101,7 +101,8 @@ def _rescaling(
 ) -> Callable[[Value], None]:
     def turn(counter: Value) -> None:
         e, lanes = writer.emitter, writer.lanes
-        at = e.gep(pointer, e.binary("mul", counter, e.const(lanes, "i64")), writer.type)
+        offset = e.binary("mul", counter, e.const(lanes, "i64"))
+        at = e.gep(pointer, offset, writer.type)
         e.store(rule.apply(e.load(at, writer.type, lanes), degree), at)
 
     return turn

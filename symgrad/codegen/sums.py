@@ -12,9 +12,9 @@ from symgrad.codegen.layout import Layout
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.scopes import Placed, Scope
 from symgrad.graph import Index, Node, Reduce
+from symgrad.schedule import streaming
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step
-from symgrad.schedule import streaming
 from symgrad.schedule.statements import Statement
 
 IDENTITY = {"sum": 0.0, "prod": 1.0, "min": float("inf"), "max": float("-inf")}

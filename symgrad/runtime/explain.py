@@ -272,7 +272,9 @@ class _Describer:
         }.get(place.sums or "", "added to the sums of the chunk block by block")
         if place.top is not None:
             extremum = self.outline.names[place.top.statement]
-            how = f"per lane, relative to {extremum} so far, rescaled where that changes"
+            how = (
+                f"per lane, relative to {extremum} so far, rescaled where that changes"
+            )
         name = self.outline.names[place.statement] + self._shape(place)
         return Kept(name, 8 * count, how)
 

@@ -91,6 +91,8 @@ class Kernel:
         self.code = cpu.load_object(compile_cached(self.llvm))
         self._run = _RUN(self.code.address("run"))
         self._sized: dict[tuple[int, ...], Sized] = {}
+        arguments = outputs, inputs, specs, dtype
+        self._planned_for = lambda lengths: Kernel(*arguments, lengths, order)
 
     @cached_property
     def asm(self) -> str:
@@ -127,7 +129,10 @@ class Kernel:
         if found is None:
             if len(self._sized) >= KEPT_SIZES:
                 self._sized.clear()
-            found = self._sized[key] = Sized(self, dict(lengths))
+            kernel = self
+            if any(cost.length(e, lengths) == 0 for e in self.plan.firsts):
+                kernel = self._planned_for(lengths)  # there is no first row
+            found = self._sized[key] = Sized(kernel, dict(lengths))
         return found
 
     def context(

@@ -30,10 +30,11 @@ def schedule(
     plain = inline_arrays(gather_form(legal, hints), hints)
     best = make_plan(plain, hints, lanes)
     apart = without_feedback(plain, hints)
-    if apart != plain:
-        other = make_plan(apart, hints, lanes)
+    if apart.roots != plain:
+        other = make_plan(apart.roots, hints, lanes)
         if _is_better(other, best, hints):
             best = other
+            best.firsts = apart.firsts
     return best
 
 
@@ -51,9 +52,7 @@ def _rows(step: Step, hints: Mapping[str, int]) -> int:
 
 def work_of(plan: Plan, hints: Mapping[str, int]) -> float:
     """The cost of all passes together."""
-    return sum(
-        _rows(step, hints) * cost_per_row(step, hints) for step in plan.passes
-    )
+    return sum(_rows(step, hints) * cost_per_row(step, hints) for step in plan.passes)
 
 
 def cost_per_row(step: Step, lengths: Mapping[str, int]) -> float:

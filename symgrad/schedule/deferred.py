@@ -84,7 +84,9 @@ def _deferred(
     hints: Mapping[str, int],
     lanes: int,
 ) -> Deferred | None:
-    if s.stream is not None or s.kind != "reduce" or s.bound != (row,) or len(s.domain) < 2:
+    if s.kind != "reduce" or s.bound != (row,) or len(s.domain) < 2:
+        return None
+    if s.stream is not None:
         return None
     elements = 1
     for i in s.domain:

@@ -13,9 +13,9 @@ sum for which that is impossible stays as it is: true feedback.
 *Accuracy.* The second line is as accurate as what it replaces, as L is rounded itself,
 so it is done where L enters to first order. A product of two differences from means,
 as in a variance or a correlation, would lose digits to cancellation: there the rows are
-taken relative to the first row,
+taken relative to a typical row, the median of three,
 
-    f_i - mean(f) = u_i - mean(u),    u_i = f_i - f_0
+    f_i - mean(f) = u_i - mean(u),    u_i = f_i - f_k
 
 Source: Chan, Golub & LeVeque, The American Statistician 37 (1983) 242.
 """
@@ -26,7 +26,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from symgrad import graph
-from symgrad.graph import Array, Call, Const, Index, Load, Node, Reduce, Scatter
+from symgrad.graph import Call, Const, Index, Node, Reduce, Scatter
+from symgrad.ops import apply
 from symgrad.schedule import cost
 from symgrad.schedule.streaming import DROPPED, Stream, running, streamed
 
@@ -40,21 +41,31 @@ ZERO, ONE = graph.const(0.0), graph.const(1.0)
 _EXTREMA = ("max", "min")
 
 
+class Apart(NamedTuple):
+    """Roots without feedback. firsts: extents of rows of which the first is read, so
+    that there must be one."""
+
+    roots: list[Node]
+    firsts: frozenset[Node]
+
+
 def without_feedback(
     roots: Sequence[Node], hints: Mapping[str, int] | None = None
-) -> list[Node]:
+) -> Apart:
     """``roots`` with sums over rows taken apart where that avoids feedback."""
-    late = _Late()
+    late, firsts = _Late(), set[Node]()
     done: dict[Node, Node] = {}
     for node in graph.walk(roots):
         new = graph.rebuild(node, tuple(done[c] for c in node.children))
         if isinstance(new, Reduce):
-            new = _rewritten(new, late, hints or {})
+            new = _rewritten(new, late, hints or {}, firsts)
         done[node] = new
-    return [done[root] for root in roots]
+    return Apart([done[root] for root in roots], frozenset(firsts))
 
 
-def _rewritten(node: Reduce, late: _Late, hints: Mapping[str, int]) -> Node:
+def _rewritten(
+    node: Reduce, late: _Late, hints: Mapping[str, int], firsts: set[Node]
+) -> Node:
     rows = [i for i in node.indices if cost.is_dynamic(i)]
     if not rows:
         return node
@@ -67,9 +78,11 @@ def _rewritten(node: Reduce, late: _Late, hints: Mapping[str, int]) -> Node:
         )
     if node.kind != "sum" or not late.feeds(node.body, row):
         return node
-    terms = _Terms(node, row, late).of(node.body)
-    if terms is None or _elements(node, terms, row, hints) > MAX_ELEMENTS:
+    taking = _Terms(node, row, late, hints)
+    terms = taking.of(node.body)
+    if terms is None or _elements(node, terms, hints) > MAX_ELEMENTS:
         return node
+    firsts |= taking.firsts
     return _total(node, row, terms)
 
 
@@ -141,8 +154,11 @@ Terms = list[Term]
 class _Terms:
     """Takes the body of one sum over ``row`` apart."""
 
-    def __init__(self, total: Reduce, row: Index, late: _Late) -> None:
-        self.total, self.row, self.late = total, row, late
+    def __init__(
+        self, total: Reduce, row: Index, late: _Late, hints: Mapping[str, int]
+    ) -> None:
+        self.total, self.row, self.late, self.hints = total, row, late, hints
+        self.firsts: set[Node] = set()
         self.done: dict[Node, Terms | None] = {}
         # to which degree feedback was added to something; and was it not centred?
         self.degree: dict[Node, int] = {}
@@ -203,12 +219,27 @@ class _Terms:
         matched = None if total is None else self._matched(total, f)
         if total is None or matched is None or self.row not in matched:
             return None
-        first = graph.substitute(f, dict.fromkeys(matched, graph.const(0)))
-        shifted = f - first
+        if any(cost.length(i.extent, self.hints) < 1 for i in matched):
+            return None
+        self.firsts.update(i.extent for i in matched if cost.is_dynamic(i))
+        shifted = f - self._typical(f, matched)
         moved = graph.reduce_("sum", matched, shifted)
         delta = graph.call("div", moved, mean.args[1])  # type: ignore[attr-defined]
         self.degree[node] = 1
         return [Term(ONE, shifted), Term(_negated(delta), ONE)]
+
+    def _typical(self, f: Node, over: Iterable[Index]) -> Node:
+        """The median of ``f`` in the first, the middle and the last row."""
+        zero, extent = graph.const(0), self.row.extent
+        middle = apply("floor_divide", extent, graph.const(2))
+        last = graph.fold_int("sub", extent, graph.const(1))
+        places: dict[Index, Node] = dict.fromkeys(over, zero)
+        a, b, c = (
+            graph.substitute(f, {**places, self.row: row})
+            for row in (zero, middle, last)
+        )
+        low, high = apply("minimum", a, b), apply("maximum", a, b)
+        return apply("maximum", low, apply("minimum", high, c))
 
     def _matched(self, other: Reduce, body: Node) -> list[Index] | None:
         """The indices of ``body`` that ``other``, a reduction of the same, binds."""
@@ -225,9 +256,9 @@ class _Terms:
         found: Terms = []
         for a in left:
             for b in right:
-                stream = _joined(a.stream, b.stream)
-                if stream is False:
+                if not _compatible(a.stream, b.stream):
                     return None
+                stream = _joined(a.stream, b.stream)
                 masks = tuple(dict.fromkeys((*a.masks, *b.masks)))
                 factor, row = _times(a.factor, b.factor), _times(a.row, b.row)
                 found.append(Term(factor, row, stream, masks))
@@ -337,11 +368,13 @@ class _Terms:
 
 def _guarded_maximum(shift: Node) -> Reduce | None:
     """M of ``where(isfinite(M), M, 0)``, as legalise writes it."""
-    if not isinstance(shift, Call) or shift.op != "where" or not _is_zero(shift.args[2]):
+    if not isinstance(shift, Call) or shift.op != "where":
         return None
-    guard, top = shift.args[:2]
+    guard, top, otherwise = shift.args
     finite = isinstance(guard, Call) and guard.op == "isfinite"
-    if not finite or not isinstance(top, Reduce) or top.kind != "max":
+    if not finite or not _is_zero(otherwise):
+        return None
+    if not isinstance(top, Reduce) or top.kind != "max":
         return None
     return top if guard.args[0] is top else None  # type: ignore[attr-defined]
 
@@ -366,12 +399,17 @@ def ordered(indices: Iterable[Index]) -> list[Index]:
     return sorted(indices, key=lambda i: (i.slot, graph.to_text(i.extent)))
 
 
-def _joined(a: Stream | None, b: Stream | None) -> Stream | None | bool:
-    """What a product is relative to; False if that is impossible."""
+def _compatible(a: Stream | None, b: Stream | None) -> bool:
+    """Whether a product can be relative to both."""
+    if a is None or b is None:
+        return True
+    return a.top is b.top and (a.degree == DROPPED) == (b.degree == DROPPED)
+
+
+def _joined(a: Stream | None, b: Stream | None) -> Stream | None:
+    """What a product is relative to."""
     if a is None or b is None:
         return a or b
-    if a.top is not b.top or (a.degree == DROPPED) != (b.degree == DROPPED):
-        return False
     return Stream(a.top, a.degree + b.degree)
 
 
@@ -460,9 +498,7 @@ def _outer(node: Reduce, term: Term) -> list[Index]:
     return [i for i in node.indices if i in varies]
 
 
-def _elements(
-    node: Reduce, terms: Terms, row: Index, hints: Mapping[str, int]
-) -> int:
+def _elements(node: Reduce, terms: Terms, hints: Mapping[str, int]) -> int:
     """How many numbers the sums over the rows accumulate."""
     total = 0
     for t in terms:

@@ -71,12 +71,16 @@ class Step:
 
 @dataclass(eq=False)
 class Plan:
-    """A whole kernel: steps, places that outlive a step, outputs."""
+    """A whole kernel: steps, places that outlive a step, outputs.
+
+    firsts: lengths that must not be zero, because the first of the rows is read.
+    """
 
     steps: list[Step]
     work: dict[Statement, Place]
     of: dict[Node, Statement]
     outputs: list[Node]
+    firsts: frozenset[Node] = frozenset()
 
     @property
     def passes(self) -> list[Step]:
