@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from symgrad.graph import Node
+from symgrad import graph
+from symgrad.graph import Input, Load, Node
 from symgrad.schedule import cost
 from symgrad.schedule.feedback import without_feedback
 from symgrad.schedule.legalise import gather_form, inline_arrays, legalise
 from symgrad.schedule.nest import statements_in
+from symgrad.schedule.pairs import by_rows
 from symgrad.schedule.plan import Plan, Step, make_plan
+from symgrad.schedule.rows import over_all_rows
 
 MORE_WORK = 2.0
 """A pass less is worth this many times the arithmetic, at most."""
+
+UPDATE_COST = {"register": 0.0, "lanes": 2.0, "tiled": 0.0, "folded": 12.0}
+"""Cycles of an update of a sum over rows, beyond the addition."""
 
 
 def schedule(
@@ -28,21 +34,56 @@ def schedule(
     """
     legal = legalise(outputs, native)
     plain = inline_arrays(gather_form(legal, hints), hints)
-    best = make_plan(plain, hints, lanes)
-    apart = without_feedback(plain, hints)
-    if apart.roots != plain:
-        other = make_plan(apart.roots, hints, lanes)
-        if _is_better(other, best, hints):
-            best = other
-            best.firsts = apart.firsts
-    return best
+    best = _Candidate(plain, make_plan(plain, hints, lanes), hints)
+
+    def better(roots: list[Node], more_work: float) -> _Candidate | None:
+        """These roots, if they take fewer passes or less work."""
+        if roots == best.roots:
+            return None
+        new = _Candidate(roots, make_plan(roots, hints, lanes), hints)
+        return new if new.beats(best, more_work) else None
+
+    if any(s.kind == "scatter" for s in best.plan.work):
+        best = better(by_rows(legal, hints), 1.0) or best
+    if len({step.row for step in best.plan.passes}) > 1:
+        best = better(over_all_rows(best.roots), MORE_WORK) or best
+    apart = without_feedback(best.roots, hints)
+    chosen = better(apart.roots, MORE_WORK)
+    if chosen is not None:
+        chosen.plan.firsts = apart.firsts
+        return chosen.plan
+    return best.plan
 
 
-def _is_better(new: Plan, old: Plan, hints: Mapping[str, int]) -> bool:
-    """Whether ``new`` reads the rows less often, without much more work."""
-    rows = [sum(_rows(step, hints) for step in plan.passes) for plan in (new, old)]
-    work = [work_of(plan, hints) for plan in (new, old)]
-    return rows[0] < rows[1] and work[0] <= MORE_WORK * work[1]
+class _Candidate:
+    """A way to schedule the kernel, and what it is expected to cost."""
+
+    def __init__(self, roots: list[Node], plan: Plan, hints: Mapping[str, int]) -> None:
+        self.roots, self.plan = roots, plan
+        self.tables = _tables_read(roots)
+        self.rows = sum(_rows(step, hints) for step in plan.passes)
+        self.work = sum(
+            _rows(step, hints) * cost_per_row(step, hints) for step in plan.passes
+        )
+
+    def beats(self, old: _Candidate, more_work: float) -> bool:
+        """Whether it reads fewer rows for at most ``more_work`` times the work, or as
+        many for less."""
+        if self.tables > old.tables or self.rows > old.rows:
+            return False
+        if self.rows == old.rows:
+            return self.work < old.work
+        return self.work <= more_work * old.work
+
+
+def _tables_read(roots: Sequence[Node]) -> int:
+    """How often inputs that are long in two dimensions are read."""
+    return sum(
+        isinstance(node, Load)
+        and isinstance(node.array, Input)
+        and sum(any(map(cost.is_dynamic, i.free)) for i in node.indices) > 1
+        for node in graph.walk(roots)
+    )
 
 
 def _rows(step: Step, hints: Mapping[str, int]) -> int:
@@ -50,18 +91,14 @@ def _rows(step: Step, hints: Mapping[str, int]) -> int:
     return cost.length(step.row.extent, hints)
 
 
-def work_of(plan: Plan, hints: Mapping[str, int]) -> float:
-    """The cost of all passes together."""
-    return sum(_rows(step, hints) * cost_per_row(step, hints) for step in plan.passes)
-
-
 def cost_per_row(step: Step, lengths: Mapping[str, int]) -> float:
     """Estimated cost of one row of a pass, or of a whole serial step."""
     total = 0.0
+    updates = {p.statement: UPDATE_COST[p.sums or "register"] for p in step.sums}
     for s in statements_in(step.items):
         turns = 1.0
         for i in s.loops:
             if i is not step.row:
                 turns *= max(1, cost.length(i.extent, lengths))
-        total += (s.cost + 1.0) * turns
+        total += (s.cost + 1.0 + updates.get(s, 0.0)) * turns
     return total

@@ -465,9 +465,6 @@ def _total(node: Reduce, row: Index, terms: Terms) -> Node:
     result: Node | None = None
     for t in terms:
         one = _summed(node, row, t)
-        for condition, keep in t.masks:
-            branches = (one, ZERO) if keep else (ZERO, one)
-            one = graph.call("where", condition, *branches)
         result = one if result is None else result + one
     return ZERO if result is None else result
 
@@ -485,7 +482,11 @@ def _summed(node: Reduce, row: Index, term: Term) -> Node:
     total = graph.reduce_("sum", inner, body)
     for i in lacking:
         total = _times(graph.to_float(i.extent), total)
-    return graph.reduce_("sum", outer, _times(term.factor, total))
+    total = _times(term.factor, total)
+    for condition, keep in term.masks:
+        branches = (total, ZERO) if keep else (ZERO, total)
+        total = graph.call("where", condition, *branches)
+    return graph.reduce_("sum", outer, total)
 
 
 def _outer(node: Reduce, term: Term) -> list[Index]:

@@ -97,27 +97,33 @@ def _softmax(node: Call, sums: Mapping[Node, _Exponentials]) -> Node | None:
 
 
 def gather_form(
-    roots: Sequence[Node], hints: Mapping[str, int] | None = None
+    roots: Sequence[Node],
+    hints: Mapping[str, int] | None = None,
+    everywhere: bool = False,
 ) -> list[Node]:
     """Turn scatters to shifted indices into array elements.
 
     ``out[i + c] += value(i)`` is ``out[k] = value(k - c)`` where ``k - c`` is in range:
     no memory to accumulate in, and rows are independent. Only where ``value`` is cheap,
-    because it is then evaluated apart from its other uses.
+    because it is then evaluated apart from its other uses, and c is not zero; unless
+    ``everywhere``.
     """
     costs = cost.total_costs(roots, hints)
     done: dict[Node, Node] = {}
     for node in graph.walk(roots):
         new = graph.rebuild(node, tuple(done[c] for c in node.children))
-        if isinstance(new, Scatter) and costs[node] < INLINE_COST:
-            gathered = _gathered(new)
+        if isinstance(new, Scatter) and (everywhere or costs[node] < INLINE_COST):
+            gathered = _gathered(new, everywhere)
             new = new if gathered is None else gathered
         done[node] = new
     return [done[root] for root in roots]
 
 
-def _gathered(node: Scatter) -> Node | None:
-    """The scatter as an array; None if its targets are not distinct shifted indices."""
+def _gathered(node: Scatter, unshifted: bool) -> Node | None:
+    """The scatter as an array; None if its targets are not distinct shifted indices.
+
+    unshifted: also where no index is shifted.
+    """
     own = graph.canonical_indices(node.shape)
     mapping: dict[Index, Node] = {}
     inside: list[Node] = []
@@ -133,7 +139,7 @@ def _gathered(node: Scatter) -> Node | None:
             inside.append(k >= shift)
         if k.extent is not graph.arithmetic("add", i.extent, shift) or shift < 0:
             inside.append(source < i.extent)
-    if not inside or not any(cost.is_dynamic(i) for i in mapping):
+    if not (inside or unshifted) or not any(cost.is_dynamic(i) for i in mapping):
         return None
     rest = [i for i in node.over if i not in mapping]
     body = graph.substitute(graph.reduce_("sum", rest, node.value), mapping)

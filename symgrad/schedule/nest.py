@@ -121,7 +121,7 @@ class Nester:
         ordered = sorted(candidates, key=self.priority)
         for chosen in ordered:
             group = self._fusable(waiting, own, chosen, done, open_)
-            useful = self._without_early(group, chosen)
+            useful = self._without_early(group, chosen, open_)
             if useful:
                 break
         else:
@@ -193,11 +193,14 @@ class Nester:
                 group[s] = None
         return list(group)
 
-    def _without_early(self, group: list[Statement], x: Index) -> list[Statement]:
+    def _without_early(
+        self, group: list[Statement], x: Index, open_: frozenset[Index]
+    ) -> list[Statement]:
         """Leave values that only a later loop uses to that loop."""
         kept: set[Statement] = set()
         for s in reversed(group):
             per_turn = x in s.domain and s.kind in ("let", "reduce")
+            per_turn = per_turn and open_.isdisjoint(s.bound)
             if not per_turn or any(u in kept for u in self.users.get(s, ())):
                 kept.add(s)
         return [s for s in group if s in kept]

@@ -209,8 +209,9 @@ class _Placer:
     def _place_row_sum(self, instance: _Instance, step: Step) -> None:
         """A value summed over the rows: partial sums per chunk, then one total."""
         s = instance.statement
-        shape = tuple(i.extent for i in s.domain)
-        place = Place(s, "work", s.domain, shape, wide=True)
+        axes = tuple(loop.index for loop in instance.path if loop.index in s.domain)
+        shape = tuple(i.extent for i in axes)
+        place = Place(s, "work", axes, shape, wide=True)
         deferred = next((d for d in step.deferred if d.statement is s), None)
         if deferred is not None:
             place.axes = deferred.axes
