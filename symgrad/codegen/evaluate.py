@@ -16,6 +16,7 @@ from symgrad.codegen.layout import static_stride
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.scopes import Placed
 from symgrad.graph import Call, Const, Index, Input, Load, Node, Size
+from symgrad.schedule.cost import CHECKED
 from symgrad.schedule.statements import Statement
 from symgrad.schedule.streaming import is_running
 
@@ -90,6 +91,8 @@ class Evaluator(Addresses):
         if isinstance(node, Load):
             return self._load(node)
         assert isinstance(node, Call), node
+        if node.op == CHECKED:
+            return self.placed(self._checked(node.args[0], node.args[1]))
         return self._running(node) if is_running(node) else self._call(node)
 
     # -- operations ------------------------------------------------------------------

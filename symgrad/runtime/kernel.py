@@ -69,15 +69,15 @@ class Kernel:
         machine = cpu.host()
         self.lanes = machine.lanes(dtype)
         self.plan: Plan = schedule(outputs, operations.native(), hints, self.lanes)
-        self.outputs = self.plan.outputs
-        used = {n.name for n in graph.walk(self.outputs) if isinstance(n, Input)}
+        self.outputs = list(outputs)
+        used = {n.name for n in graph.walk(self.plan.outputs) if isinstance(n, Input)}
         kept = {name: array for name, array in inputs.items() if name in used}
         self.layout = Layout(
             self.plan,
             kept,
             dict(specs),
             dtype == "float32",
-            often_used(self.outputs),
+            often_used(self.plan.outputs),
             f'"prefer-vector-width"="{machine.vector_bits}"',
         )
         names = {parameter.name for parameter in self.order}

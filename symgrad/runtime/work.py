@@ -16,10 +16,10 @@ from symgrad.codegen.layout import Layout
 from symgrad.codegen.operations import BASIC
 from symgrad.graph import Array, Call, Index, Input, Load, Node, Scatter
 from symgrad.schedule import Plan, cost
+from symgrad.schedule.cost import INTERNAL
 from symgrad.schedule.nest import Item, Loop, statements_in
 from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
-from symgrad.schedule.streaming import RUNNING
 
 ARITHMETIC = {"add": 1, "sub": 1, "mul": 1, "div": 1, "sqrt": 1, "fma": 2}
 """Floating-point operations of one call; comparisons and selections are none."""
@@ -43,7 +43,7 @@ class Work:
             self.flops += ARITHMETIC[op] * turns
         elif op in BASIC and op != "mod":  # the remainder is a function of C
             self.other += turns
-        elif op not in ("cast", RUNNING):
+        elif op not in ("cast", *INTERNAL):
             self.calls[op] += turns
 
 

@@ -33,7 +33,7 @@ def schedule(
     rows per vector.
     """
     legal = legalise(outputs, native)
-    plain = inline_arrays(gather_form(legal, hints), hints)
+    plain = inline_arrays(gather_form(legal, hints), hints, picks=True)
     best = _Candidate(plain, make_plan(plain, hints, lanes), hints)
 
     def better(roots: list[Node], more_work: float) -> _Candidate | None:

@@ -12,6 +12,13 @@ from symgrad.schedule.streaming import RUNNING, STREAMED, is_running
 CAP = 1e12
 """Costs stop here: a graph with much sharing is exponentially large as a tree."""
 
+CHECKED = "checked"
+"""An operation of scheduled graphs: ``checked(place, extent, axis)`` is an index that
+is looked at where it is used, as an array of that extent would be read there."""
+
+INTERNAL = {RUNNING: 0.0, STREAMED: 0.0, CHECKED: 1.0}
+"""Costs of operations that exist in scheduled graphs only."""
+
 DEFAULT_LENGTH = 1000
 """Assumed for a run-time length of which nothing is known."""
 
@@ -38,7 +45,8 @@ def is_dynamic(i: Index) -> bool:
 def own_cost(node: Node) -> float:
     """Cycles of one node, its arguments given."""
     if isinstance(node, Call):
-        return 0.0 if node.op in (RUNNING, STREAMED) else ops.OPS[node.op].cost
+        own = INTERNAL.get(node.op)
+        return ops.OPS[node.op].cost if own is None else own
     if isinstance(node, Load):
         return load_cost(node)
     return 0.0

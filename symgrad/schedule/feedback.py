@@ -22,6 +22,7 @@ Source: Chan, Golub & LeVeque, The American Statistician 37 (1983) 242.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -36,6 +37,12 @@ MAX_TERMS = 8
 
 MAX_ELEMENTS = 8192
 """Nor if they have more elements, each kept in every lane."""
+
+FRESH = 1000
+"""Slots from here on name indices that occur nowhere else."""
+
+MAX_FACTORS = 32
+"""A product of more factors is not recognised as a mean."""
 
 ZERO, ONE = graph.const(0.0), graph.const(1.0)
 _EXTREMA = ("max", "min")
@@ -136,16 +143,40 @@ def _bound(node: Node) -> tuple[Index, ...]:
 
 
 class Term(NamedTuple):
-    """``factor * row`` where all masks hold, else zero.
+    """``factor * row`` where all masks hold, else zero, summed over ``over``.
 
     factor and masks (conditions, and whether they are to hold) are the same in every
-    row; row is free of feedback, but for what it is relative to (``stream``).
+    row; row is free of feedback, but for what it is relative to (``stream``). over:
+    indices of sums inside of the row that its factor varies with.
     """
 
     factor: Node
     row: Node
     stream: Stream | None = None
     masks: tuple[tuple[Node, bool], ...] = ()
+    over: tuple[Index, ...] = ()
+
+    @property
+    def varies(self) -> frozenset[Index]:
+        """What all but the row depends on."""
+        parts = [self.factor, *(condition for condition, _ in self.masks)]
+        if self.stream is not None:
+            parts.append(self.stream.top)
+        return frozenset[Index]().union(*(part.free for part in parts))
+
+    def substituted(self, mapping: Mapping[Index, Node]) -> Term:
+        """The term at other indices."""
+
+        def at(node: Node) -> Node:
+            return graph.substitute(node, mapping)
+
+        masks = tuple((at(condition), keep) for condition, keep in self.masks)
+        stream = self.stream
+        if stream is not None:
+            top = at(stream.top)
+            assert isinstance(top, Reduce)
+            stream = Stream(top, stream.degree)
+        return Term(at(self.factor), at(self.row), stream, masks, self.over)
 
 
 Terms = list[Term]
@@ -163,13 +194,15 @@ class _Terms:
         # to which degree feedback was added to something; and was it not centred?
         self.degree: dict[Node, int] = {}
         self.plain: set[Node] = set()
+        self.names = 0
 
     def of(self, root: Node) -> Terms | None:
         """The terms of ``root``; None if it cannot be written so."""
 
         def into(node: Node) -> Iterable[Node]:
             mixed = self.row in node.free and self.late.feeds(node, self.row)
-            return node.children if mixed and isinstance(node, Call) else ()
+            opens = isinstance(node, Call) or _is_sum(node)
+            return node.children if mixed and opens else ()
 
         for node in graph.walk(root, into):
             below = [self.degree.get(a, 0) for a in node.children]
@@ -189,6 +222,8 @@ class _Terms:
             return [Term(ONE, node)]
         if self.row not in node.free:
             return [Term(node, ONE)] if node.type == graph.FLOAT else None
+        if isinstance(node, Reduce) and _is_sum(node):
+            return self._inner(node)
         if not isinstance(node, Call):
             return None
         visit = {
@@ -196,6 +231,29 @@ class _Terms:
             "neg": self._neg, "exp": self._exp, "where": self._where,
         }.get(node.op)  # fmt: skip
         return None if visit is None or node.type != graph.FLOAT else visit(node)
+
+    def _inner(self, node: Reduce) -> Terms | None:
+        """A sum within the row. Its index gets a name that occurs nowhere else."""
+        terms = self.done[node.body]
+        if terms is None:
+            return None
+        found: Terms = []
+        for t in terms:
+            kept = [i for i in node.indices if i in t.varies]
+            own = [i for i in node.indices if i not in kept]
+            lacking = [i for i in own if i not in t.row.free]
+            row = graph.reduce_("sum", [i for i in own if i not in lacking], t.row)
+            for i in lacking:
+                row = _times(graph.to_float(i.extent), row)
+            self.names += len(kept)
+            fresh = [
+                graph.index(i.extent, FRESH + self.names - k)
+                for k, i in enumerate(kept)
+            ]
+            mapping: dict[Index, Node] = dict(zip(kept, fresh, strict=True))
+            moved = t._replace(row=row).substituted(mapping)
+            found.append(moved._replace(over=(*t.over, *fresh)))
+        return found
 
     def _add(self, node: Call) -> Terms | None:
         left, right = (self.done[a] for a in node.args)
@@ -215,16 +273,16 @@ class _Terms:
         f, mean = node.args
         if node.op != "sub" or self.row in mean.free or self.late.feeds(f, self.row):
             return None
-        total = _total_of_mean(mean)
-        matched = None if total is None else self._matched(total, f)
-        if total is None or matched is None or self.row not in matched:
+        found = self._mean_of(mean, f)
+        if found is None:
             return None
+        matched, count = found
         if any(cost.length(i.extent, self.hints) < 1 for i in matched):
             return None
         self.firsts.update(i.extent for i in matched if cost.is_dynamic(i))
         shifted = f - self._typical(f, matched)
         moved = graph.reduce_("sum", matched, shifted)
-        delta = graph.call("div", moved, mean.args[1])  # type: ignore[attr-defined]
+        delta = moved / count
         self.degree[node] = 1
         return [Term(ONE, shifted), Term(_negated(delta), ONE)]
 
@@ -241,13 +299,27 @@ class _Terms:
         low, high = apply("minimum", a, b), apply("maximum", a, b)
         return apply("maximum", low, apply("minimum", high, c))
 
-    def _matched(self, other: Reduce, body: Node) -> list[Index] | None:
-        """The indices of ``body`` that ``other``, a reduction of the same, binds."""
-        rest = [self.row, *ordered(body.free - {self.row})]
-        mapping = _by_extent(other.indices, rest)
-        if mapping is None or graph.substitute(other.body, mapping) is not body:
-            return None
-        return list(mapping.values())
+    def _mean_of(self, mean: Node, f: Node) -> tuple[list[Index], Node] | None:
+        """The indices over which ``mean`` is the mean of ``f``, and their number.
+
+        Factors that are the same in all rows may stand before the sum.
+        """
+        whole, wanted = _factors(mean), _factors(f)
+        for total in whole.above:
+            if not isinstance(total, Reduce) or total.kind != "sum":
+                continue
+            rest = [self.row, *ordered(f.free - {self.row})]
+            mapping = _by_extent(total.indices, rest)
+            if mapping is None or self.row not in mapping.values():
+                continue
+            count = _number(total.indices)
+            expected = _factors(graph.substitute(total.body, mapping))
+            expected.above.update(whole.above - Counter[Node]([total]))
+            expected.below.update(whole.below - Counter([count]))
+            negative = expected.negative != whole.negative
+            if whole.below[count] and expected._replace(negative=negative) == wanted:
+                return list(mapping.values()), count
+        return None
 
     def _mul(self, node: Call) -> Terms | None:
         left, right = (self.done[a] for a in node.args)
@@ -256,12 +328,12 @@ class _Terms:
         found: Terms = []
         for a in left:
             for b in right:
-                if not _compatible(a.stream, b.stream):
+                if not _compatible(a.stream, b.stream) or set(a.over) & set(b.over):
                     return None
                 stream = _joined(a.stream, b.stream)
                 masks = tuple(dict.fromkeys((*a.masks, *b.masks)))
                 factor, row = _times(a.factor, b.factor), _times(a.row, b.row)
-                found.append(Term(factor, row, stream, masks))
+                found.append(Term(factor, row, stream, masks, (*a.over, *b.over)))
         return _collected(found)
 
     def _div(self, node: Call) -> Terms | None:
@@ -379,6 +451,12 @@ def _guarded_maximum(shift: Node) -> Reduce | None:
     return top if guard.args[0] is top else None  # type: ignore[attr-defined]
 
 
+def _is_sum(node: Node) -> bool:
+    """Whether this is a sum over axes of known lengths."""
+    summed = isinstance(node, Reduce) and node.kind == "sum"
+    return summed and not any(map(cost.is_dynamic, node.indices))  # type: ignore[attr-defined]
+
+
 def _by_extent(
     bound: Sequence[Index], among: Sequence[Index]
 ) -> dict[Index, Index] | None:
@@ -413,17 +491,38 @@ def _joined(a: Stream | None, b: Stream | None) -> Stream | None:
     return Stream(a.top, a.degree + b.degree)
 
 
-def _total_of_mean(mean: Node) -> Reduce | None:
-    """The sum of ``sum(f)/n``, n being the number of its terms."""
-    if not isinstance(mean, Call) or mean.op != "div":
-        return None
-    total, count = mean.args
-    if not isinstance(total, Reduce) or total.kind != "sum":
-        return None
+class _Factors(NamedTuple):
+    """A product: numerators, denominators, and the sign."""
+
+    above: Counter[Node]
+    below: Counter[Node]
+    negative: bool
+
+
+def _factors(root: Node) -> _Factors:
+    """``root`` as a product."""
+    above, below, negative = Counter[Node](), Counter[Node](), False
+    pending = [(root, False)]
+    while pending:
+        node, under = pending.pop()
+        few = len(above) + len(below) + len(pending) < MAX_FACTORS
+        if isinstance(node, Call) and node.op in ("mul", "div") and few:
+            a, b = node.args
+            pending += [(a, under), (b, under != (node.op == "div"))]
+        elif isinstance(node, Call) and node.op == "neg":
+            negative = not negative
+            pending.append((node.args[0], under))
+        else:
+            (below if under else above)[node] += 1
+    return _Factors(above, below, negative)
+
+
+def _number(indices: Iterable[Index]) -> Node:
+    """How many values the indices take together."""
     number: Node = graph.const(1)
-    for i in total.indices:
+    for i in indices:
         number = graph.fold_int("mul", number, i.extent)
-    return total if graph.to_float(number) is count else None
+    return graph.to_float(number)
 
 
 # --------------------------------------------------------------------------------------
@@ -449,12 +548,12 @@ def _collected(terms: Terms) -> Terms:
     """Terms with the same row (or the same factor) together."""
     by_row: dict[object, Term] = {}
     for t in terms:
-        key = (t.row, t.stream, t.masks)
+        key = (t.row, t.stream, t.masks, t.over)
         same = by_row.get(key)
         by_row[key] = t if same is None else t._replace(factor=same.factor + t.factor)
     by_factor: dict[object, Term] = {}
     for t in by_row.values():
-        key = (t.factor, t.stream, t.masks)
+        key = (t.factor, t.stream, t.masks, t.over)
         same = by_factor.get(key)
         by_factor[key] = t if same is None else t._replace(row=same.row + t.row)
     return list(by_factor.values())
@@ -490,13 +589,8 @@ def _summed(node: Reduce, row: Index, term: Term) -> Node:
 
 
 def _outer(node: Reduce, term: Term) -> list[Index]:
-    """The bound indices that must stay outside of the sum over the rows."""
-    varies = term.factor.free
-    if term.stream is not None:
-        varies = varies | term.stream.top.free
-    for condition, _ in term.masks:
-        varies = varies | condition.free
-    return [i for i in node.indices if i in varies]
+    """The indices that must stay outside of the sum over the rows."""
+    return [*(i for i in node.indices if i in term.varies), *term.over]
 
 
 def _elements(node: Reduce, terms: Terms, hints: Mapping[str, int]) -> int:

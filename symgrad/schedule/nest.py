@@ -165,9 +165,10 @@ class Nester:
     def _belongs_to_rows(self, s: Statement, x: Index) -> bool:
         """Whether ``s`` needs a loop over rows, other than ``x``, to be outermost: rows
         inside a loop over parameters would be stored for all parameters."""
-        return cost.is_dynamic(self._outer(s, frozenset())) and (
-            self._outer(s, frozenset()) is not x
-        )
+        if not s.loops:
+            return False
+        outer = self._outer(s, frozenset())
+        return cost.is_dynamic(outer) and outer is not x
 
     def _fusable(
         self,
@@ -196,12 +197,15 @@ class Nester:
     def _without_early(
         self, group: list[Statement], x: Index, open_: frozenset[Index]
     ) -> list[Statement]:
-        """Leave values that only a later loop uses to that loop."""
+        """Leave values that only a later loop over ``x`` uses to that loop; rows that
+        use them come in a loop of their own, for which they must be there."""
         kept: set[Statement] = set()
         for s in reversed(group):
             per_turn = x in s.domain and s.kind in ("let", "reduce")
             per_turn = per_turn and open_.isdisjoint(s.bound)
-            if not per_turn or any(u in kept for u in self.users.get(s, ())):
+            users = self.users.get(s, ())
+            rows = not open_ and any(self._belongs_to_rows(u, x) for u in users)
+            if not per_turn or rows or any(u in kept for u in users):
                 kept.add(s)
         return [s for s in group if s in kept]
 

@@ -28,7 +28,7 @@ _COMMUTATIVE = ("maximum", "minimum", "eq", "ne", "hypot", "logaddexp")
 def by_rows(roots: Sequence[Node], hints: Mapping[str, int]) -> list[Node]:
     """``roots`` with elements instead of scatters to distinct rows."""
     elements = gather_form(roots, hints, everywhere=True)
-    return oriented(inline_arrays(elements, hints))
+    return oriented(inline_arrays(elements, hints, picks=True))
 
 
 class _Signed(NamedTuple):
