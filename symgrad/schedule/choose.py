@@ -8,7 +8,12 @@ from symgrad import graph
 from symgrad.graph import Input, Load, Node
 from symgrad.schedule import cost
 from symgrad.schedule.feedback import without_feedback
-from symgrad.schedule.legalise import gather_form, inline_arrays, legalise
+from symgrad.schedule.legalise import (
+    gather_form,
+    inline_arrays,
+    invert_divisors,
+    legalise,
+)
 from symgrad.schedule.nest import statements_in
 from symgrad.schedule.pairs import by_rows
 from symgrad.schedule.plan import Plan, Step, make_plan
@@ -34,13 +39,13 @@ def schedule(
     """
     legal = legalise(outputs, native)
     plain = inline_arrays(gather_form(legal, hints), hints, picks=True)
-    best = _Candidate(plain, make_plan(plain, hints, lanes), hints)
+    best = _Candidate(plain, hints, lanes)
 
     def better(roots: list[Node], more_work: float) -> _Candidate | None:
         """These roots, if they take fewer passes or less work."""
         if roots == best.roots:
             return None
-        new = _Candidate(roots, make_plan(roots, hints, lanes), hints)
+        new = _Candidate(roots, hints, lanes)
         return new if new.beats(best, more_work) else None
 
     if any(s.kind == "scatter" for s in best.plan.work):
@@ -58,8 +63,9 @@ def schedule(
 class _Candidate:
     """A way to schedule the kernel, and what it is expected to cost."""
 
-    def __init__(self, roots: list[Node], plan: Plan, hints: Mapping[str, int]) -> None:
-        self.roots, self.plan = roots, plan
+    def __init__(self, roots: list[Node], hints: Mapping[str, int], lanes: int) -> None:
+        self.roots = roots
+        self.plan = plan = make_plan(invert_divisors(roots), hints, lanes)
         self.tables = _tables_read(roots)
         self.rows = sum(_rows(step, hints) for step in plan.passes)
         self.work = sum(
