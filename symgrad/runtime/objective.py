@@ -6,6 +6,7 @@ order of ``wrt``, each in C order.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from math import isnan
@@ -18,7 +19,12 @@ from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, wa
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_array, as_parameter, first_bad
 from symgrad.runtime.bound import BoundKernels
-from symgrad.runtime.derivatives import directions, gradient_nodes, hvp_nodes
+from symgrad.runtime.derivatives import (
+    directions,
+    gradient_nodes,
+    hessian_nodes,
+    hvp_nodes,
+)
 from symgrad.runtime.entry import NativeEntry, vector_function
 from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
@@ -27,6 +33,9 @@ if TYPE_CHECKING:
     from symgrad.runtime.statistics import Statistics
 
 Vector = NDArray[np.float64]
+
+SMALL_HESSIAN = 64
+"""The Hessian of so many parameters comes from one kernel, in one evaluation."""
 
 
 class Objective:
@@ -213,10 +222,31 @@ class Objective:
         return result
 
     def hessian(self, x: Any, /) -> NDArray[np.float64]:
-        """Second derivatives (P, P) at ``x``: P Hessian products, made symmetric."""
+        """Second derivatives (P, P) at ``x``, symmetric.
+
+        Up to ``SMALL_HESSIAN`` parameters: one kernel. Else P Hessian products.
+        """
         x = self._vector(x)
+        if x.size <= SMALL_HESSIAN:
+            return self._small_hessian(x)
         columns = [self.hvp(x, unit) for unit in np.eye(x.size)]
         matrix = np.array(columns).reshape(x.size, x.size)
+        return 0.5 * (matrix + matrix.T)
+
+    def _small_hessian(self, x: Vector) -> NDArray[np.float64]:
+        """The blocks of parameters a <= b; the others are their transposes."""
+        context = self._blocks
+        outs = [np.empty(context.shape(node)) for node in context.kernel.outputs]
+        self._evaluate(context, x, outs)
+        sizes = [part.size for part in self._views(x)]
+        starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        places = [slice(a, b) for a, b in itertools.pairwise(starts)]
+        matrix = np.empty((x.size, x.size))
+        blocks = itertools.combinations_with_replacement(range(len(sizes)), 2)
+        for (a, b), out in zip(blocks, outs, strict=True):
+            block = out.reshape(sizes[a], sizes[b])
+            matrix[places[b], places[a]] = block.T
+            matrix[places[a], places[b]] = block
         return 0.5 * (matrix + matrix.T)
 
     def _output(self, out: Vector) -> Vector:
@@ -305,6 +335,11 @@ class Objective:
         return self._kernels.context(
             "hvp", hvp_nodes(self._found), self._workers(), along
         )
+
+    @cached_property
+    def _blocks(self) -> Context:
+        nodes = hessian_nodes(self._found)
+        return self._kernels.context("hessian", nodes, self._workers())
 
     @cached_property
     def _value_function(self) -> Callable[..., float] | None:
