@@ -21,6 +21,16 @@ def gradient_nodes(found: Specialisation) -> list[Node]:
     return found.gradients
 
 
+def value_kernel(found: Specialisation) -> Kernel:
+    """The loss alone."""
+    return found.kernel("value", lambda: value_nodes(found))
+
+
+def value_nodes(found: Specialisation) -> list[Node]:
+    """The loss, simplified."""
+    return found.simplified([found.value])
+
+
 def gradient_kernel(found: Specialisation) -> Kernel:
     """Loss and gradients in one kernel."""
     return found.kernel("value and gradient", lambda: gradient_nodes(found))

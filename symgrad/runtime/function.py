@@ -21,7 +21,12 @@ from symgrad.errors import (
 from symgrad.language.syntax import Name, same, walk
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_parameter, first_bad
-from symgrad.runtime.derivatives import gradient_kernel, gradient_nodes, hvp_kernel
+from symgrad.runtime.derivatives import (
+    gradient_kernel,
+    gradient_nodes,
+    hvp_kernel,
+    value_kernel,
+)
 from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.objective import Objective
 from symgrad.runtime.repeat import Repeat
@@ -225,7 +230,7 @@ class Loss(Compiled):
                 self._specialiser.note(*self._repeat_value.served)
                 return quick
         found, arrays = self._prepare(values)
-        kernel = found.kernel("value", lambda: [found.value])
+        kernel = value_kernel(found)
         value = float(self._call(found, kernel, arrays)[0])
         if not np.isfinite(value):
             self._blame(arrays, "loss")

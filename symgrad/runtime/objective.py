@@ -24,6 +24,7 @@ from symgrad.runtime.derivatives import (
     gradient_nodes,
     hessian_nodes,
     hvp_nodes,
+    value_nodes,
 )
 from symgrad.runtime.entry import NativeEntry, vector_function
 from symgrad.runtime.kernel import Context
@@ -321,7 +322,7 @@ class Objective:
 
     @cached_property
     def _value(self) -> Context:
-        return self._kernels.context("value", [self._found.value], self._workers())
+        return self._kernels.context("value", value_nodes(self._found), self._workers())
 
     @cached_property
     def _gradient(self) -> Context:

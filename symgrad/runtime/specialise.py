@@ -22,15 +22,19 @@ from symgrad.language import syntax
 from symgrad.language.build import Built, InputSpec, build
 from symgrad.language.dims import default_static, read_sizes, violated
 from symgrad.runtime.arrays import as_array, as_parameter, graph_type
+from symgrad.runtime.collector import paused_collector
 from symgrad.runtime.kernel import Context, Kernel
 from symgrad.schedule.legalise import inline_arrays
-from symgrad.simplify import Rewrite, simplify
+from symgrad.simplify import STAGES, Rewrite, Simplifier
 
 Arrays = dict[str, NDArray[Any]]
 
 DIRECTION = "direction "
 COTANGENT = "the cotangent"
 """Names of extra inputs, with spaces, which no user's name has."""
+
+BEFORE_DERIVATIVES = ("canonicalise", "stabilise")
+"""What specialises hides structure: x**3 has a simpler derivative than x*x*x."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,20 @@ class Specialisation:
     kernels: dict[str, Kernel] = field(default_factory=dict)
     hoisted: list[tuple[Node, ...]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.simplifier = Simplifier(varying=self.parameters)
+
     @property
     def data(self) -> list[str]:
         """Names of the data arrays that the expression uses."""
         wrt = set(self.source.wrt)
         return [name for name in self.built.inputs if name not in wrt]
 
-    def simplified(self, nodes: Sequence[Node]) -> list[Node]:
+    def simplified(
+        self, nodes: Sequence[Node], stages: Sequence[str] = tuple(STAGES)
+    ) -> list[Node]:
         """Simplify, and note what was done."""
-        result = simplify(nodes)
+        result = self.simplifier(nodes, stages)
         self.rewrites.extend(result.trace)
         return list(result.roots)
 
@@ -106,9 +115,11 @@ class Specialisation:
             for other, spec in (stored or {}).items():
                 inputs[other.name] = other
                 specs[other.name] = spec
-            found = self.kernels[name] = Kernel(
-                outputs(), inputs, specs, self.source.dtype, self.hints, self.parameters
-            )
+            with paused_collector:
+                found = self.kernels[name] = Kernel(
+                    outputs(), inputs, specs, self.source.dtype, self.hints,
+                    self.parameters,
+                )  # fmt: skip
         return found
 
     def hoisting(self, sources: tuple[Node, ...]) -> int:
@@ -178,7 +189,8 @@ class Specialiser:
             self._note_sizes(arrays)
             found, lengths = self._fitting(arrays)
         if found is None or lengths is None:
-            found = self._found[self._key(arrays)] = self._build(arrays)
+            with paused_collector:
+                found = self._found[self._key(arrays)] = self._build(arrays)
             lengths = found.hints
         self.note(found, lengths)
         return found
@@ -263,7 +275,7 @@ class Specialiser:
             root: Node = graph.array(found.indices, body)
         else:
             root = body
-        root = found.simplified([root])[0]
+        root = found.simplified([root], BEFORE_DERIVATIVES)[0]
         if isinstance(root, graph.Array):
             inner = inline_arrays([root.body], found.hints)[0]
             found.indices, found.value = root.indices, inner
