@@ -57,15 +57,18 @@ class Entry:
     used: float
 
 
-def compile_cached(text: str) -> bytes:
-    """LLVM assembly to an object file, from disk if it was compiled before."""
+def compile_cached(text: str, passes: tuple[str, ...] = ()) -> bytes:
+    """LLVM assembly to an object file, from disk if it was compiled before.
+
+    passes: of LLVM's optimiser, in order; none for kernels.
+    """
     place = directory()
     if place is None:
-        return cpu.compile_text(text)
-    name = key(text)
+        return cpu.compile_text(text, passes)
+    name = key(text, passes)
     code = load(place, name)
     if code is None:
-        code = cpu.compile_text(text)
+        code = cpu.compile_text(text, passes)
         store(place, name, code)
     return code
 
@@ -116,10 +119,10 @@ def size_limit() -> int:
     return int(digits) * (unit or 1)
 
 
-def key(text: str) -> str:
+def key(text: str, passes: tuple[str, ...] = ()) -> str:
     """The name of the entry of a kernel, 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for part in (*_surroundings(), text):
+    for part in (*_surroundings(), text, *passes):
         data = part.encode()
         digest.update(len(data).to_bytes(8, "little"))  # "ab", "c" is not "a", "bc"
         digest.update(data)

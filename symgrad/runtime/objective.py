@@ -19,6 +19,7 @@ from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_array, as_parameter, first_bad
 from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel
 from symgrad.runtime.entry import NativeEntry, vector_function
+from symgrad.runtime.inline import Inlined, inlined
 from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
 
@@ -305,6 +306,14 @@ class Objective:
         function = context.kernel.code.address("objective")
         return NativeEntry(function, context.address, (self, context))
 
+    @cached_property
+    def inlined(self) -> Inlined | None:
+        """The loss and gradient as text for a compiled loop; None if it is too large
+        to gain by that."""
+        if self.native is None:
+            return None
+        return inlined(self._gradient, self.size)
+
     @property
     def seconds_per_call(self) -> float:
         """Estimated time of one ``value_and_grad`` on one thread."""
@@ -369,6 +378,25 @@ class Objective:
                 f"are as long as {', '.join(names)}: {error.message}"
             ) from None
         return other
+
+    def buffered(
+        self, rows: int, /
+    ) -> tuple[Objective, list[tuple[NDArray[Any], NDArray[Any]]]]:
+        """The same loss on ``rows`` rows, whose data the caller may overwrite.
+
+        Returns:
+            The objective, and each array that is led by the rows with the buffer
+            (C order, ``rows`` rows) that the objective reads in its place. Arrays whose
+            rows are not contiguous are copied for that.
+        """
+        other = self.batch(np.arange(rows))
+        pairs = []
+        for name in self._row_arrays:
+            source = self.data[name]
+            if len(source) and not source[0].flags.c_contiguous:
+                source = np.ascontiguousarray(source)
+            pairs.append((source, other.data[name]))
+        return other, pairs
 
 
 def _restored(
