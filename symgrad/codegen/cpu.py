@@ -2,7 +2,7 @@
 
 No LLVM optimisation passes run on kernels: what the emitter writes is already hoisted,
 shared and vectorised, and code generation alone takes 10-30 ms where passes would add
-40-70. Descent loops ask for ``INLINE`` or ``UNROLL``, short lists that take 5 ms.
+40-70. Descent loops are small and run long: they ask for some (``simplify``).
 """
 
 from __future__ import annotations
@@ -24,27 +24,6 @@ LONG_TEXT = 6000
 """Lines beyond which registers are allocated by LLVM's fast method: the better one
 takes time that grows with the square of a basic block (15 000 lines: 4.4 s against
 0.3 s)."""
-
-INLINE = (
-    "global_dead_code_eliminate",
-    "always_inliner",
-    "global_dead_code_eliminate",
-    "sroa",
-    "instruction_combine",
-    "simplify_cfg",
-    "loop_simplify",
-    "loop_rotate",
-    "sroa",
-    "new_gvn",
-    "dead_store_elimination",
-    "instruction_combine",
-    "simplify_cfg",
-)
-"""Passes that make one function of a loop and what it calls, its memory in registers.
-None of them changes a result by a bit: the text has no fast-math flag."""
-
-UNROLL = (*INLINE[:8], "loop_unroll", *INLINE[8:])
-"""The same, where the lengths of loops are constants: short loops are unrolled."""
 
 _compile_lock = Lock()  # LLVM's JIT set-up is not safe to enter from two threads
 
@@ -148,25 +127,34 @@ def _parse(text: str) -> Any:
     return module
 
 
-def compile_text(text: str, passes: tuple[str, ...] = ()) -> bytes:
-    """LLVM assembly to an object file in memory; ``passes``: LLVM's, in order."""
+def compile_text(text: str, simplify: bool = False) -> bytes:
+    """LLVM assembly to an object file in memory.
+
+    simplify: first inline what asks for it, then run LLVM's simplification of functions
+    (memory in registers, invariants out of loops, short loops unrolled). No bit of a
+    result changes: the text has no fast-math flag.
+    """
     host()
     with _compile_lock:
         module, machine = _parse(text), _target_machine(text)
-        _run_passes(module, machine, passes)
+        if simplify:
+            _simplify(module, machine)
         return machine.emit_object(module)
 
 
-def _run_passes(module: Any, machine: Any, passes: tuple[str, ...]) -> None:
+def _simplify(module: Any, machine: Any) -> None:
     import llvmlite.binding as llvm
 
-    if not passes:
-        return
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
-    manager = llvm.create_new_module_pass_manager()
-    for name in passes:
-        getattr(manager, f"add_{name}_pass")()
-    manager.run(module, builder)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    builder = llvm.create_pass_builder(machine, options)
+    inliner = llvm.create_new_module_pass_manager()
+    inliner.add_global_dead_code_eliminate_pass()
+    inliner.add_always_inliner_pass()
+    inliner.add_global_dead_code_eliminate_pass()
+    inliner.run(module, builder)
+    for function in module.functions:
+        if not function.is_declaration:
+            builder.getFunctionPassManager().run(function, builder)
 
 
 def assembly(text: str) -> str:

@@ -33,7 +33,7 @@ SLICE_SECONDS = 0.02
 NATIVE_SECONDS = 1e-4
 """Losses slower than this are called from Python: their own threads are worth more."""
 CONTAIN_SECONDS = 0.02
-"""With more than this still to run, a loop is compiled around a small loss (10 ms)."""
+"""With more than this still to run, a loop is compiled around a small loss (20 ms)."""
 SLOW_SECONDS = 5e-3
 """A loss slower than this is not evaluated for a message after a few steps only."""
 HISTORY = 1 << 22

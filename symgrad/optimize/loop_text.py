@@ -3,8 +3,8 @@
 The control flow is written out below; what runs over the parameters is emitted from
 the rules of ``rules.py``, a vector at a time and then one by one, and a lane has the
 bits of a scalar. A loop calls its loss by address, or contains it (``Inlined``): then
-the passes of ``cpu.UNROLL`` keep parameters, gradient and state in registers, and the
-bits stay the same.
+LLVM's passes keep parameters, gradient and state in registers, and the bits stay the
+same.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compiled descent loops, generic over the loss, and one with the loss inside.
 
 ``entries(rule)`` is compiled once and kept on disk; it calls losses by address.
-``contained(rule, ...)`` is a loop around one loss, compiled for it, which takes 10 ms
+``contained(rule, ...)`` is a loop around one loss, compiled for it, which takes 20 ms
 and saves most of a small loss's time. All state lives in arrays that the caller owns
 and that are consistent after every call: a Ctrl-C between two slices finds the step,
 the best parameters and the history as they should be.
@@ -87,7 +87,7 @@ _Word, _Pointer = ctypes.c_int64, ctypes.c_void_p
 @cache
 def entries(name: str) -> Entries:
     """The loop of a rule around losses that are called by address."""
-    code = _compiled(loop_text(RULES[name]), cpu.INLINE)
+    code = _compiled(loop_text(RULES[name]))
     place = code.address
     return Entries(
         code,
@@ -100,12 +100,12 @@ def entries(name: str) -> Entries:
 
 def contained(rule: Rule, loss: Inlined) -> Descend:
     """The loop of a rule around this loss."""
-    return _descend(_compiled(loop_text(rule, loss), cpu.UNROLL))
+    return _descend(_compiled(loop_text(rule, loss)))
 
 
 @lru_cache(maxsize=_KEPT)
-def _compiled(text: str, passes: tuple[str, ...]) -> cpu.NativeCode:
-    return cpu.load_object(compile_cached(text, passes))
+def _compiled(text: str) -> cpu.NativeCode:
+    return cpu.load_object(compile_cached(text, simplify=True))
 
 
 def _descend(code: cpu.NativeCode) -> Descend:

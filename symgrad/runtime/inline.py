@@ -37,6 +37,22 @@ class Inlined:
     owner: object = field(repr=False, compare=False)
 
 
+def few_lanes(context: Context) -> int | None:
+    """Rows per vector that hold all rows, if half of a vector or less does.
+
+    Shorter vectors divide faster and are summed in fewer steps. The sums keep their
+    bits: a vector holds every row once, and the lanes left out held zeros. Where lanes
+    run along something else than rows that would not be so.
+    """
+    kernel, rows = context.kernel, max(context.sizes.rows, default=0)
+    if not rows or any(step.deferred for step in kernel.plan.steps):
+        return None
+    lanes = 2 if kernel.dtype == "float64" else 4  # 128 bits
+    while lanes < rows:
+        lanes *= 2
+    return lanes if 2 * lanes <= kernel.lanes else None
+
+
 def inlined(context: Context, size: int) -> Inlined | None:
     """The objective with this context, if it is small enough to gain by it."""
     kernel, sizes = context.kernel, context.sizes

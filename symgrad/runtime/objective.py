@@ -19,7 +19,7 @@ from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_array, as_parameter, first_bad
 from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel
 from symgrad.runtime.entry import NativeEntry, vector_function
-from symgrad.runtime.inline import Inlined, inlined
+from symgrad.runtime.inline import Inlined, few_lanes, inlined
 from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
 
@@ -312,7 +312,11 @@ class Objective:
         to gain by that."""
         if self.native is None:
             return None
-        return inlined(self._gradient, self.size)
+        context, lanes = self._gradient, few_lanes(self._gradient)
+        if lanes is not None:
+            kernel = gradient_kernel(self._found, lanes)
+            context = self._found.context(kernel, self._arrays())
+        return inlined(context, self.size)
 
     @property
     def seconds_per_call(self) -> float:

@@ -87,10 +87,12 @@ class Specialisation:
         name: str,
         outputs: Callable[[], Sequence[Node]],
         extra: Mapping[str, Input] | None = None,
+        lanes: int | None = None,
     ) -> Kernel:
         """The kernel called ``name``, compiled on first use.
 
         extra: inputs that are not the user's (directions), passed like parameters.
+        lanes: rows per vector, if not as many as it holds.
         """
         found = self.kernels.get(name)
         if found is None:
@@ -101,8 +103,9 @@ class Specialisation:
                 inputs[other.name] = other
                 specs[other.name] = ArraySpec("float64", True, True)
             found = self.kernels[name] = Kernel(
-                outputs(), inputs, specs, self.source.dtype, self.hints, self.parameters
-            )
+                outputs(), inputs, specs, self.source.dtype, self.hints, self.parameters,
+                lanes,
+            )  # fmt: skip
         return found
 
     def lengths(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, int] | None:
