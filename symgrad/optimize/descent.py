@@ -129,6 +129,7 @@ class Run:
             native.context,
         )
         self.record["batch"] = batches.address if batches else 0
+        self.contain(compiled=True)
 
     def start(self, evaluate: Evaluate | None) -> None:
         """Evaluate the start; ``why`` says whether anything is left to do."""
@@ -171,13 +172,15 @@ class Run:
         self.record["losses"] = self.losses
         self.why = self.entries.judge(self.record.address, loss)
 
-    def contain(self) -> None:
-        """From now on a loop that contains the loss, where there is one."""
-        if self.descend is self.entries.descend and not self.batched:
-            inlined = self.plan.objective.inlined
-            if inlined is not None:
-                self.descend = loops.contained(self.plan.rule, inlined)
-                self.record["context"] = inlined.address
+    def contain(self, compiled: bool = False) -> None:
+        """From now on a loop that contains the loss, where there is one; with
+        ``compiled`` only where it was compiled before."""
+        if self.batched or self.descend is not self.entries.descend:
+            return
+        find = loops.known if compiled else loops.contained
+        found = find(self.plan.objective, self.plan.rule.name)
+        if found is not None:
+            self.descend, self.record["context"] = found.descend, found.context
 
     def check(self, full: FullLoss | None) -> None:
         """With mini-batches: keep the parameters where the loss over all rows falls."""
@@ -296,10 +299,8 @@ def _descend(run: Run, full: FullLoss | None, evaluate: Evaluate | None) -> None
             before, started = run.step, time.perf_counter()
             run.advance(count, evaluate)
             slices.learn(run.step - before, time.perf_counter() - started)
-            if (
-                evaluate is None
-                and slices.seconds_left(plan, run.step) > CONTAIN_SECONDS
-            ):
+            left = slices.seconds_left(plan, run.step)
+            if evaluate is None and left > CONTAIN_SECONDS:
                 run.contain()
             if full is not None and full.is_due(run.step):
                 run.check(full)
