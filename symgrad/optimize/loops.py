@@ -2,8 +2,8 @@
 
 ``entries(rule)`` is compiled once and kept on disk; it calls losses by address.
 ``contained(objective, rule)`` is a loop around one loss, compiled for it, which takes
-20 ms and halves the time of a small loss. All state lives in arrays that the caller owns
-and that are consistent after every call: a Ctrl-C between two slices finds the step,
+20 ms and halves the time of a small loss. All state lives in arrays of the caller
+that are consistent after every call: a Ctrl-C between two slices finds the step,
 the best parameters and the history as they should be.
 """
 
