@@ -344,10 +344,14 @@ class Objective:
         function = context.kernel.code.address("objective")
         return NativeEntry(function, context.address, (self, context))
 
-    @cached_property
+    @property
     def inlined(self) -> Inlined | None:
         """The loss and gradient as text for a compiled loop; None if it is too large
         to gain by that."""
+        return self._inlined
+
+    @cached_property
+    def _inlined(self) -> Inlined | None:
         if self.native is None:
             return None
         context, lanes = self._gradient, few_lanes(self._gradient)
