@@ -53,6 +53,7 @@ class Kernel:
     inputs: all arrays by name, parameters and data. specs: their types.
     order: the names of the parameters in the flat vector with their shapes, if the
         kernel is an objective (outputs: the loss, then one gradient per parameter).
+    lanes: rows per vector; None: as many as a vector holds.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class Kernel:
         dtype: str,
         hints: Mapping[str, int],
         order: Sequence[Input] = (),
+        lanes: int | None = None,
     ) -> None:
         self.dtype, self.order = dtype, tuple(order)
         machine = cpu.host()
-        self.lanes = machine.lanes(dtype)
+        self.lanes = lanes or machine.lanes(dtype)
         self.plan: Plan = schedule(outputs, operations.native(), hints, self.lanes)
         self.outputs = list(outputs)
         used = {n.name for n in graph.walk(self.plan.outputs) if isinstance(n, Input)}
@@ -91,7 +93,7 @@ class Kernel:
         self._run = _RUN(self.code.address("run"))
         self._sized: dict[tuple[int, ...], Sized] = {}
         arguments = outputs, inputs, specs, dtype
-        self._planned_for = lambda lengths: Kernel(*arguments, lengths, order)
+        self._planned_for = lambda lengths: Kernel(*arguments, lengths, order, lanes)
 
     @cached_property
     def asm(self) -> str:

@@ -98,11 +98,13 @@ class Specialisation:
         outputs: Callable[[], Sequence[Node]],
         extra: Mapping[str, Input] | None = None,
         stored: Mapping[Input, ArraySpec] | None = None,
+        lanes: int | None = None,
     ) -> Kernel:
         """The kernel called ``name``, compiled on first use.
 
         extra: inputs that are not the user's (directions), passed like parameters.
         stored: more data, with their types.
+        lanes: rows per vector, if not as many as it holds.
         """
         found = self.kernels.get(name)
         if found is None:
@@ -118,7 +120,7 @@ class Specialisation:
             with paused_collector:
                 found = self.kernels[name] = Kernel(
                     outputs(), inputs, specs, self.source.dtype, self.hints,
-                    self.parameters,
+                    self.parameters, lanes,
                 )  # fmt: skip
         return found
 
