@@ -66,7 +66,7 @@ class Kernel:
         hints: Mapping[str, int],
         order: Sequence[Input] = (),
     ) -> None:
-        self.dtype, self.order = dtype, tuple(order)
+        self.dtype, self.order, self.hints = dtype, tuple(order), hints
         machine = cpu.host()
         self.lanes = machine.lanes(dtype)
         legal = legalise(outputs, operations.native())
@@ -93,6 +93,12 @@ class Kernel:
         self.code = cpu.load_object(compile_cached(self.llvm))
         self._run = _RUN(self.code.address("run"))
         self._sized: dict[tuple[int, ...], Sized] = {}
+
+    def row_by_row(self) -> tuple[Plan, Layout]:
+        """The same loops without tiles of rows, as they are printed for people."""
+        plan = make_plan(self.outputs, self.hints, self.lanes, tiled=False)
+        layout = self.layout
+        return plan, Layout(plan, layout.inputs, layout.specs, layout.single)
 
     @cached_property
     def asm(self) -> str:

@@ -21,7 +21,7 @@ from symgrad.graph import Input, Node
 from symgrad.language import syntax
 from symgrad.language.build import Built, InputSpec, build
 from symgrad.language.dims import default_static, read_sizes, violated
-from symgrad.runtime.arrays import as_array, as_parameter, graph_type
+from symgrad.runtime.arrays import as_array, as_parameter, by_name, graph_type
 from symgrad.runtime.kernel import Context, Kernel
 from symgrad.schedule.legalise import inline_arrays
 from symgrad.simplify import Rewrite, simplify
@@ -154,7 +154,7 @@ class Specialiser:
         Raises:
             ArgumentError: a parameter has no value.
         """
-        wrt = self.source.wrt
+        values, wrt = by_name(values), self.source.wrt
         missing = [name for name in wrt if name not in values]
         if missing:
             others = [name for name in values if name not in wrt]
