@@ -294,7 +294,9 @@ def _gradients(loss: Any, leaves: Arrays, wrt: Sequence[str]) -> dict[str, np.nd
     found = torch.autograd.grad(
         loss, [leaves[n] for n in wrt], allow_unused=True, materialize_grads=True
     )
-    return {name: g.detach().numpy() for name, g in zip(wrt, found, strict=True)}
+    # force: zeros that PyTorch has not written yet
+    found = [g.numpy(force=True) for g in found]
+    return dict(zip(wrt, found, strict=True))
 
 
 def torch_hvp(

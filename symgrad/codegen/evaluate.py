@@ -1,7 +1,7 @@
 """Evaluate graph nodes inside open loops.
 
-Products inside sums are fused (FMA) by a rule that is the same for a node and for those
-that are like it (``Plan.is_term``), so that it has the same bits wherever it is evaluated.
+Products inside sums are fused (FMA) by a rule that is the same for a node and for all
+that are like it (``Plan.is_term``): it has the same bits wherever it is evaluated.
 """
 
 from __future__ import annotations
