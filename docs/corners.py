@@ -18,15 +18,16 @@ PAGE = Path(__file__).with_name("corners.md")
 HEAD = """\
 # Corners
 
-Where a function has no derivative, symgrad's answer is one documented number: PyTorch's
-where that is finite and consistent, otherwise ours with the reason. This page is written
-by `python docs/corners.py` from the rows of the table of operations; the tests run every
-example of it through the interpreter and through compiled kernels, in float64 and
-float32, and compare it with PyTorch.
+Where a function has no derivative, symgrad's answer is one documented number:
+PyTorch's where that is finite and consistent, otherwise ours with the reason. This page
+is written by `python docs/corners.py` from the rows of the table of operations; the
+tests run every example of it through the interpreter and through compiled kernels, in
+float64 and float32, and compare it with PyTorch.
 
-The branch of `where` that is not taken contributes nothing to a value or to a derivative
-of any order, NaN and inf included: `where(x > 0, log(x), 0)` needs no second `where`.
-Integers have no derivatives; `//` and `%` of integers are 0 where the divisor is 0.
+The branch of `where` that is not taken contributes nothing to a value or to a
+derivative of any order, NaN and inf included: `where(x > 0, log(x), 0)` needs no second
+`where`. Integers have no derivatives; `//` and `%` of integers are 0 where the divisor
+is 0.
 """
 
 

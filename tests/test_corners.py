@@ -196,7 +196,8 @@ def test_powers_by_base_and_exponent(x, p, by_x, by_p):
 
 # text, x, value, gradient, its derivative along (1, ..., 1)
 SAFE = [
-    ("sum(where(x > 0, log(x), 0))", [0.0, -1.0, 2.0], LOG2, [0, 0, 0.5], [0, 0, -0.25]),
+    ("sum(where(x > 0, log(x), 0))", [0.0, -1.0, 2.0], LOG2, [0, 0, 0.5],
+     [0, 0, -0.25]),
     ("sum(where(x > 0, sqrt(x), x))", [0.0, -1.0, 4.0], 1.0, [1, 1, 0.25],
      [0, 0, -1 / 32]),
     ("sum(where(x <= 0, x, 1/x))", [0.0, -1.0, 2.0], -0.5, [1, 1, -0.25], [0, 0, 0.25]),

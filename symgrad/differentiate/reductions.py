@@ -78,7 +78,7 @@ def _where(condition: Node, yes: Node, no: Node) -> Node:
 
 CORNERS = (
     ("sum, mean, var", "none", ""),
-    ("max, min", "at a tie: shared evenly by all that are largest (smallest)", "PyTorch"),
+    ("max, min", "at a tie: shared evenly by all that win", "PyTorch"),
     ("prod", "with zeros: exact, the product of all other factors", "PyTorch"),
     ("norm", "at the origin: 0, the smallest subgradient", "PyTorch"),
     ("std", "of equal numbers: 0, the smallest subgradient", "PyTorch"),

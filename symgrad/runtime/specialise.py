@@ -23,6 +23,7 @@ from symgrad.language.build import Built, InputSpec, build
 from symgrad.language.dims import default_static, read_sizes, violated
 from symgrad.runtime.arrays import as_array, as_parameter, by_name, graph_type
 from symgrad.runtime.kernel import Context, Kernel
+from symgrad.runtime.threads import building
 from symgrad.schedule.legalise import inline_arrays
 from symgrad.simplify import Rewrite, simplify
 
@@ -96,20 +97,31 @@ class Specialisation:
         stored: more data, with their types.
         """
         found = self.kernels.get(name)
-        if found is None:
-            inputs = {p.name: p for p in self.parameters}
-            inputs.update(self.built.inputs)
-            specs = dict(self.specs)
-            for other in (extra or {}).values():
-                inputs[other.name] = other
-                specs[other.name] = ArraySpec("float64", True, True)
-            for other, spec in (stored or {}).items():
-                inputs[other.name] = other
-                specs[other.name] = spec
-            found = self.kernels[name] = Kernel(
-                outputs(), inputs, specs, self.source.dtype, self.hints, self.parameters
-            )
-        return found
+        if found is not None:
+            return found
+        with building:
+            if name not in self.kernels:
+                self.kernels[name] = self._kernel(outputs, extra, stored)
+            return self.kernels[name]
+
+    def _kernel(
+        self,
+        outputs: Callable[[], Sequence[Node]],
+        extra: Mapping[str, Input] | None,
+        stored: Mapping[Input, ArraySpec] | None,
+    ) -> Kernel:
+        inputs = {p.name: p for p in self.parameters}
+        inputs.update(self.built.inputs)
+        specs = dict(self.specs)
+        for other in (extra or {}).values():
+            inputs[other.name] = other
+            specs[other.name] = ArraySpec("float64", True, True)
+        for other, spec in (stored or {}).items():
+            inputs[other.name] = other
+            specs[other.name] = spec
+        return Kernel(
+            outputs(), inputs, specs, self.source.dtype, self.hints, self.parameters
+        )
 
     def hoisting(self, sources: tuple[Node, ...]) -> int:
         """The number of a set of nodes computed at bind: kernels without are others."""
@@ -174,14 +186,19 @@ class Specialiser:
     def match(self, arrays: Arrays) -> Specialisation:
         """The specialisation for these arrays, built if needed."""
         found, lengths = self._fitting(arrays)
-        if found is None:
-            self._note_sizes(arrays)
-            found, lengths = self._fitting(arrays)
+        if found is None or lengths is None:
+            with building:  # another thread may have built it meanwhile
+                found, lengths = self._built(arrays)
+        self.note(found, lengths)
+        return found
+
+    def _built(self, arrays: Arrays) -> tuple[Specialisation, dict[str, int]]:
+        self._note_sizes(arrays)
+        found, lengths = self._fitting(arrays)
         if found is None or lengths is None:
             found = self._found[self._key(arrays)] = self._build(arrays)
             lengths = found.hints
-        self.note(found, lengths)
-        return found
+        return found, lengths
 
     def note(self, found: Specialisation, lengths: dict[str, int]) -> None:
         """Remember what the latest call used."""

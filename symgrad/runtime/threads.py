@@ -7,6 +7,7 @@ split gives the same bits.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
@@ -20,6 +21,11 @@ def default_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+building = threading.RLock()
+"""Held while graphs and kernels are made. Nodes are interned and sizes are learnt: with
+two threads at it, a kernel for one size could be filed as one for any."""
 
 
 @cache
@@ -42,3 +48,17 @@ def in_parallel(task: Callable[[int, int, int], None], chunks: int, count: int) 
     task(0, bounds[0], bounds[1])
     for other in others:
         other.result()
+
+
+def _after_fork() -> None:
+    """The child has none of the workers, and is nobody's but its own."""
+    _pool.cache_clear()
+    building.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=building.acquire,  # no kernel is half made in the child
+        after_in_parent=building.release,
+        after_in_child=_after_fork,
+    )
