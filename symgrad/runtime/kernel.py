@@ -66,7 +66,7 @@ class Kernel:
         order: Sequence[Input] = (),
         lanes: int | None = None,
     ) -> None:
-        self.dtype, self.order = dtype, tuple(order)
+        self.dtype, self.order, self.hints = dtype, tuple(order), hints
         machine = cpu.host()
         self.lanes = lanes or machine.lanes(dtype)
         self.plan: Plan = schedule(outputs, operations.native(), hints, self.lanes)
@@ -94,6 +94,12 @@ class Kernel:
         self._sized: dict[tuple[int, ...], Sized] = {}
         arguments = outputs, inputs, specs, dtype
         self._planned_for = lambda lengths: Kernel(*arguments, lengths, order, lanes)
+
+    def row_by_row(self) -> tuple[Plan, Layout]:
+        """The same loops without tiles of rows, as they are printed for people."""
+        plan = make_plan(self.outputs, self.hints, self.lanes, tiled=False)
+        layout = self.layout
+        return plan, Layout(plan, layout.inputs, layout.specs, layout.single)
 
     @cached_property
     def asm(self) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, warn
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import as_array, as_parameter, first_bad
+from symgrad.runtime.arrays import as_array, as_parameter, by_name, first_bad
 from symgrad.runtime.bound import BoundKernels
 from symgrad.runtime.derivatives import (
     directions,
@@ -55,6 +55,7 @@ class Objective:
     ) -> None:
         self._specialiser = specialiser
         self._source: Source = specialiser.source
+        data = by_name(data)
         clash = [name for name in self._source.wrt if name in data]
         if clash:
             raise ArgumentError(
@@ -94,7 +95,7 @@ class Objective:
 
     def pack(self, params: Mapping[str, Any], /) -> Vector:
         """The flat vector of a dict of parameters. Sets their shapes on first use."""
-        wrt = self._source.wrt
+        params, wrt = by_name(params), self._source.wrt
         missing = [name for name in wrt if name not in params]
         extra = [name for name in params if name not in wrt]
         if missing or extra:
