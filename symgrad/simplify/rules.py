@@ -28,6 +28,7 @@ from symgrad.simplify.rule import (
     nonnegative,
     wild,
 )
+from symgrad.simplify.stable import STABILISE
 
 u, v, w, c, d = (wild(name) for name in "uvwcd")
 p, q = wild("p", BOOL), wild("q", BOOL)
@@ -166,7 +167,7 @@ STAGES: dict[str, tuple[Rule | Step, ...]] = {
         steps.PULL,
         steps.ORDER,
     ),
-    "stabilise": (),  # the room of the stable forms
+    "stabilise": STABILISE,
     "specialise": (
         steps.FOLD_CONSTANTS,
         *CHEAPER,
