@@ -185,7 +185,7 @@ def reduced_exponentials(node: Node) -> Exponential | None:
     if not isinstance(node, Reduce) or node.kind != "sum":
         return None
     e = as_exponential(Fraction(1), node.body)
-    if e.exponent is None or e.exponent.free.isdisjoint(node.indices):
+    if e.exponent is None or e.exponent.free.isdisjoint(node.indices) or is_shifted(e):
         return None
     return e
 
@@ -203,6 +203,17 @@ def shifted_reduce(node: Reduce, e: Exponential, shift: Node) -> Node:
     return graph.reduce_("sum", node.indices, shifted(e, shift))
 
 
+def is_shifted(e: Exponential) -> bool:
+    """Is a constant maximum subtracted from the exponent already?"""
+    x = e.exponent
+    return x is not None and (
+        is_call(x, "neg")
+        and is_call(args(x)[0], "stop_gradient")
+        or any(is_call(a, "stop_gradient") for a in getattr(x, "args", ()))
+        or any(is_call(n, "stop_gradient") for _, n in terms(x))
+    )
+
+
 def log_of_sum(node: Node) -> Node | None:
     """``log(1 + exp(x)) -> softplus(x)``, ``log(exp(x) + exp(y)) -> logaddexp``, other
     sums of exponentials shifted by the largest exponent."""
@@ -213,6 +224,8 @@ def log_of_sum(node: Node) -> Node | None:
         return log_of_exponentials(parts)
     if all(e.factor is ONE for e in parts):
         return _log_of_difference(parts)
+    if any(is_shifted(e) for e in parts):
+        return None
     shift = top_of(parts)
     return shift + log(shifted_sum(parts, shift))
 
@@ -610,7 +623,7 @@ def _sum(body: Node) -> Node:
     return graph.reduce_("sum", [_ROW], body)
 
 
-_WIDE = (1.0, 3000.0)
+_WIDE = (1.0, 850.0)
 
 # fmt: off
 LOGS = (
@@ -645,8 +658,8 @@ LOGS = (
            (log1p(exp(u)), log1p(2.0*exp(u)), log1p(-exp(-u)), log1p(-sigmoid(u))),
            u=_WIDE),
     stable("log-of-expm1-plus-one", "log1p", log1p_of_special,
-           (log1p(expm1(u)), log1p(tanh(-u))), u=(10.0, 3000.0)),
-    stable("log2", "log2", other_bases(2.0), (apply("log2", 1.0 + exp(u)),), u=_WIDE),
+           (log1p(expm1(u)), log1p(tanh(-u))), u=(10.0, 850.0)),
+    stable("log2", "log2", other_bases(2.0), (apply("log2", 1.0 + exp(u)),), u=(600.0, 850.0)),
     stable("log10", "log10", other_bases(10.0), (apply("log10", 1.0 + u),),
            u=(1e-12, 1e-3)),
     stable("exp-of-logs", "exp", exp_of_logs,

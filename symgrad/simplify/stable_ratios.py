@@ -30,6 +30,7 @@ from symgrad.simplify.stable_logs import (
     as_exponential,
     exponentials,
     factors,
+    is_shifted,
     reduced_exponentials,
     reduced_top,
     shifted,
@@ -241,7 +242,7 @@ def softmax(node: Node) -> Node | None:
     parts = exponentials(b)
     if not 2 <= len(parts) <= 6 or is_call(b, "expm1", "cosh"):
         return None
-    if any(e.c < 0 for e in parts):
+    if any(e.c < 0 or is_shifted(e) for e in parts):
         return None
     shift = top_of(parts)
     above = _shifted_numerator(a, shift)

@@ -349,7 +349,7 @@ def conjugate(node: Node) -> Node | None:
         above = _conjugate_product(p[0], a, r)
         if above is None:
             continue
-        better = divided(above, root - r)
+        better = divided(above, kept(root, negative(r)))
         known = number(r)
         if known is not None:
             if known > 0:
