@@ -28,7 +28,7 @@ from symgrad.simplify.rule import (
     nonnegative,
     wild,
 )
-from symgrad.simplify.stable import STABILISE
+from symgrad.simplify.stable import LATE, STABILISE
 
 u, v, w, c, d = (wild(name) for name in "uvwcd")
 p, q = wild("p", BOOL), wild("q", BOOL)
@@ -170,6 +170,7 @@ STAGES: dict[str, tuple[Rule | Step, ...]] = {
     "stabilise": STABILISE,
     "specialise": (
         steps.FOLD_CONSTANTS,
+        *LATE,
         *CHEAPER,
         steps.EXPAND_POWERS,
         steps.ORDER,

@@ -13,9 +13,12 @@ Rows are tried in this order at every node, arguments first.
 
 from __future__ import annotations
 
-from symgrad.simplify.stable_logs import LOGS
-from symgrad.simplify.stable_ratios import RATIOS
+from symgrad.simplify.stable_logs import LOGS, ZERO_TIMES_LOG
+from symgrad.simplify.stable_ratios import POWER_NEAR_ONE, RATIOS
 from symgrad.simplify.stable_step import Stable
 from symgrad.simplify.stable_sums import SUMS
 
 STABILISE: tuple[Stable, ...] = (*SUMS, *LOGS, *RATIOS)
+
+LATE: tuple[Stable, ...] = (ZERO_TIMES_LOG, POWER_NEAR_ONE)
+"""For the stage *specialise*: they hide logarithms and powers from the other rows."""

@@ -207,8 +207,7 @@ def is_shifted(e: Exponential) -> bool:
     """Is a constant maximum subtracted from the exponent already?"""
     x = e.exponent
     return x is not None and (
-        is_call(x, "neg")
-        and is_call(args(x)[0], "stop_gradient")
+        (is_call(x, "neg") and is_call(args(x)[0], "stop_gradient"))
         or any(is_call(a, "stop_gradient") for a in getattr(x, "args", ()))
         or any(is_call(n, "stop_gradient") for _, n in terms(x))
     )
@@ -217,7 +216,11 @@ def is_shifted(e: Exponential) -> bool:
 def log_of_sum(node: Node) -> Node | None:
     """``log(1 + exp(x)) -> softplus(x)``, ``log(exp(x) + exp(y)) -> logaddexp``, other
     sums of exponentials shifted by the largest exponent."""
-    parts = exponentials(args(node)[0])
+    inside = args(node)[0]
+    c, rest = split_coefficient(inside)
+    if is_call(rest, "cosh") and c != 2:
+        return None  # not near 1: log_of_product
+    parts = exponentials(inside)
     if not 2 <= len(parts) <= 6:
         return None
     if are_positive(parts):
@@ -404,14 +407,18 @@ def _never_negative(factor: Node) -> bool:
 
 def log_of_one_plus(node: Node) -> Node | None:
     """``log(1 + x) -> log1p(x)``; of longer sums only where they are near 1."""
-    parts = terms(unguarded(args(node)[0]))
+    inside = unguarded(args(node)[0])
+    size = is_call(inside, "abs")
+    parts = terms(args(inside)[0] if size else inside)
     if _UNIT not in parts or not 2 <= len(parts) <= 6:
         return None
     rest = without(parts, _UNIT)
     small = total(rest)
-    if len(rest) == 1:
+    if len(rest) == 1 and not size:
         return log1p(small)
-    return where(below(small, 0.25), log1p(small), log(kept(graph.const(1.0), small)))
+    plain = kept(graph.const(1.0), small)
+    far = log(absolute(plain) if size else plain)
+    return where(below(small, 0.25), log1p(small), far)
 
 
 def log_of_quotient(node: Node) -> Node | None:
@@ -652,20 +659,23 @@ LOGS = (
            (log((1.0 + u)/(1.0 - u)), log((v + 1.0)/v), log(sigmoid(u)/sigmoid(-u))),
            u=(1e-9, 1e-4), v=(1e5, 1e12)),
     stable("log1p", "log", log_of_one_plus,
-           (log(1.0 + u), log(1.0 - u), log(1.0 + u + u*v)), u=(1e-12, 1e-3),
+           (log(1.0 + u), log(1.0 - u), log(1.0 + u + u*v),
+            log(absolute(1.0 + u))), u=(1e-12, 1e-3),
            v=(0.1, 1.0)),
     stable("log1p-of-exp", "log1p", log1p_of_special,
            (log1p(exp(u)), log1p(2.0*exp(u)), log1p(-exp(-u)), log1p(-sigmoid(u))),
            u=_WIDE),
     stable("log-of-expm1-plus-one", "log1p", log1p_of_special,
            (log1p(expm1(u)), log1p(tanh(-u))), u=(10.0, 850.0)),
-    stable("log2", "log2", other_bases(2.0), (apply("log2", 1.0 + exp(u)),), u=(600.0, 850.0)),
+    stable("log2", "log2", other_bases(2.0), (apply("log2", 1.0 + exp(u)),),
+           u=(600.0, 850.0)),
     stable("log10", "log10", other_bases(10.0), (apply("log10", 1.0 + u),),
            u=(1e-12, 1e-3)),
     stable("exp-of-logs", "exp", exp_of_logs,
            (exp(u + log(v)), exp(-u*log(v)), exp(log(v) - log(w))),
            u=(1.0, 60.0), v=(2.0, 1e4), w=(1e10, 1e100)),
-    stable("zero-times-log", "mul", zero_times_log,
-           (u*log(u), u*log(v), (1.0 - u)*log1p(-u), u*(log(u) - log(v))), REAL),
 )
+ZERO_TIMES_LOG = stable(
+    "zero-times-log", "mul", zero_times_log,
+    (u*log(u), u*log(v), (1.0 - u)*log1p(-u), u*(log(u) - log(v))), REAL)
 # fmt: on

@@ -18,9 +18,13 @@ from symgrad.simplify.stable_algebra import (
     is_call,
     number,
     over,
+    polynomial,
+    product,
+    ratio,
     split_coefficient,
     terms,
     times,
+    to_node,
     total,
     without,
 )
@@ -210,6 +214,68 @@ def _multiple(a: Node, b: Node) -> Fraction | None:
     return c / d if x is y and x is not ONE and d else None
 
 
+def exp_over_expm1(node: Node) -> Node | None:
+    """``y/expm1(x)*exp(x) -> -y/expm1(-x)``: neither factor overflows."""
+    found = factors(node)
+    for above, sign in found:
+        if sign < 0 or not is_call(above, "exp"):
+            continue
+        for under, s in found:
+            if s < 0 and is_call(under, "expm1") and args(under) == args(above):
+                rest = [f for f in found if f != (above, sign)]
+                rest.remove((under, s))
+                result = constant(Fraction(-1))
+                for f, k in rest:
+                    result = times_constant(
+                        Fraction(1), result * f if k > 0 else result / f
+                    )
+                return result / expm1(negative(args(above)[0]))
+    return None
+
+
+def quotient_in_cases(node: Node) -> Node | None:
+    """A form in two cases over what its first case has as a factor: ``a`` of the
+    quadratic formula, ``n`` of ``(x**n - 1)/n``."""
+    a, b = args(node)
+    c, cases = split_coefficient(a)
+    if not is_call(cases, "where") or not is_call(args(cases)[2], "fma"):
+        return None
+    condition, near, other = args(cases)
+    better = _without_factor(near, b)
+    if better is None:
+        return None
+    return times_constant(c, where(condition, better, other / b))
+
+
+def _without_factor(near: Node, b: Node) -> Node | None:
+    """near/b, if a factor of b is one of near and b is a product of powers."""
+    divisor = polynomial(b)
+    if len(divisor) != 1:
+        return None
+    ((m, c),) = divisor.items()
+    inside = args(near)[0] if is_call(near, "expm1") else near
+    found = ratio(inside)
+    if found is None or not found.above:
+        return None
+    common = {
+        (atom, k)
+        for atom, k in m
+        if k > 0 and all(dict(p).get(atom, 0) >= k for p in found.above)
+    }
+    if len(common) != len(m):
+        return None
+    inverse = frozenset((atom, -k) for atom, k in m)
+    left = product(found.above, {inverse: 1 / c})
+    if left is None:
+        return None
+    result = to_node(left)
+    for node in found.below:
+        result = result / node
+    if is_call(near, "expm1"):
+        return result * apply("exprel", inside)
+    return result
+
+
 def sine_over_argument(node: Node) -> Node | None:
     """``sin(x)/x`` and ``sin(x)**2/x**2`` by the spherical Bessel function, 1 at 0."""
     (c, a), (d, b) = (split_coefficient(x) for x in args(node))
@@ -308,11 +374,15 @@ def root_of_exp(node: Node) -> Node | None:
     return exp(half(args(inside)[0])) if is_call(inside, "exp") else None
 
 
-def power_near_one(node: Node) -> Node | None:
-    """``(1 + x)**n -> exp(n*log1p(x))`` where x is small; ``exp(x)**n -> exp(n*x)``."""
+def power_of_exp(node: Node) -> Node | None:
+    """``exp(x)**n -> exp(n*x)``."""
     base, n = args(node)
-    if is_call(base, "exp"):
-        return exp(n * args(base)[0])
+    return exp(n * args(base)[0]) if is_call(base, "exp") else None
+
+
+def power_near_one(node: Node) -> Node | None:
+    """``(1 + x)**n -> exp(n*log1p(x))`` where x is small."""
+    base, n = args(node)
     value = number(n)
     if value is not None and (value * 2).denominator == 1 and abs(value) <= 8:
         return None
@@ -383,9 +453,17 @@ RATIOS = (
            u=(1e160, 1e300), v=(1e160, 1e300), w=(1e160, 1e300)),
     stable("norm", "sqrt", length_of_sum, (sqrt(_sum(_X*_X)),), rows=(1e160, 1e300)),
     stable("root-of-exp", "sqrt", root_of_exp, (sqrt(exp(u)),), u=(750.0, 1400.0)),
-    stable("power-near-one", "pow", power_near_one,
-           (power(1.0 + u, v), power(exp(v), u)), u=(1e-9, 1e-5), v=(1e6, 1e9)),
+    stable("power-of-exp", "pow", power_of_exp, (power(exp(v), u),),
+           u=(1e-3, 1e-2), v=(750.0, 1e4)),
+    stable("quotient-in-cases", "div", quotient_in_cases,
+           (where(v > 0.0, u*v/(u + v), kept(u, v))/u,
+            where(v > 0.0, expm1(u*v), kept(u, v))/u), REAL),
+    stable("exp-over-expm1", "mul", exp_over_expm1,
+           (v/expm1(u)*exp(u),), u=(750.0, 3000.0)),
     stable("arc-cosine", "acos", arc_cosine, (apply("acos", 1.0 - u),),
            u=(1e-12, 1e-3)),
 )
+POWER_NEAR_ONE = stable(
+    "power-near-one", "pow", power_near_one,
+    (power(1.0 + u, v),), u=(1e-9, 1e-5), v=(1e6, 1e9))
 # fmt: on

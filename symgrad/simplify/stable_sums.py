@@ -24,6 +24,7 @@ from symgrad.simplify.stable_algebra import (
     is_call,
     multiple,
     number,
+    over,
     plus,
     polynomial,
     product,
@@ -315,13 +316,35 @@ def difference_of_roots(node: Node) -> Node | None:
 def difference_of_inverse_roots(node: Node) -> Node | None:
     """``1/sqrt(a) - 1/sqrt(b) -> (b - a)/(sqrt(a)*sqrt(b)*(sqrt(a) + sqrt(b)))``."""
     parts = terms(node)
-    found = [t for t in parts if is_call(t[1], "div") and args(t[1])[0] is ONE]
-    roots = [(t, args(t[1])[1]) for t in found if is_call(args(t[1])[1], "sqrt")]
+    roots = [(t, r) for t in parts if (r := _inverse_root(t[1])) is not None]
     for (p, r), (q, s) in permutations(roots, 2):
         if p[0] == -q[0] and p[0] > 0:
-            gap = difference(args(s)[0], args(r)[0])
+            gap = difference(_squared(s), _squared(r))
             if gap is not None:
-                return _with(parts, (p, q), p[0], gap / (r + s) / r / s)
+                return _with(parts, (p, q), p[0], over(over(gap / (r + s), r), s))
+    return None
+
+
+def _squared(root: Node) -> Node:
+    inside = radicand(root)
+    return ONE if inside is None else inside
+
+
+def _inverse_root(node: Node) -> Node | None:
+    """r of 1/r, if r is a square root or 1."""
+    if node is ONE:
+        return ONE
+    if not is_call(node, "div") or args(node)[0] is not ONE:
+        return None
+    return args(node)[1] if radicand(args(node)[1]) is not None else None
+
+
+def difference_of_sigmoids(node: Node) -> Node | None:
+    """``sigmoid(x) - sigmoid(-x) -> tanh(x/2)``."""
+    parts = terms(node)
+    for p, q, a, b in _opposites(parts, "sigmoid"):
+        if opposite(a, b):
+            return _with(parts, (p, q), p[0], tanh(half(a)))
     return None
 
 
@@ -399,18 +422,23 @@ def _power_parts(node: Node) -> tuple[Node, Node] | None:
 
 
 def power_minus_one(node: Node) -> Node | None:
-    """``(1 + x)**n - 1 -> expm1(n*log1p(x))`` where x is small."""
+    """``(1 + x)**n - 1 -> expm1(n*log1p(x))`` where x is small, ``x**n - 1 ->
+    expm1(n*log(x))`` where n is."""
     parts = terms(node)
     for p in parts:
         if (-p[0], ONE) not in parts or not is_call(p[1], "pow"):
             continue
         x, n = args(p[1])
         inside = terms(x)
-        if (Fraction(1), ONE) not in inside:
+        if (Fraction(1), ONE) in inside:
+            small = total(without(inside, (Fraction(1), ONE)))
+            exponent, near = n * log1p(small), below(small, 0.5)
+        elif number(n) is None:
+            exponent = n * log(x)
+            near = below(exponent, 1.0)
+        else:
             continue
-        small = total(without(inside, (Fraction(1), ONE)))
-        near = expm1(n * log1p(small))
-        chosen = where(below(small, 0.5), near, kept(p[1], graph.const(-1.0)))
+        chosen = where(near, expm1(exponent), kept(p[1], -1.0))
         return _with(parts, (p, (-p[0], ONE)), p[0], chosen)
     return None
 
@@ -616,6 +644,11 @@ SUMS = (
            u=(1e6, 1e12), v=(1e-3, 1.0)),
     stable("difference-of-inverse-roots", "sub,add", difference_of_inverse_roots,
            (1.0/sqrt(u) - 1.0/sqrt(u + 1.0),), u=(1e6, 1e12)),
+    stable("inverse-root-minus-one", "sub,add", difference_of_inverse_roots,
+           (1.0/sqrt(1.0 - u) - 1.0,), u=(1e-9, 1e-3)),
+    stable("difference-of-sigmoids", "sub,add", difference_of_sigmoids,
+           (sigmoid(u) - sigmoid(-u), v - 2.0*sigmoid(-u) + 2.0*sigmoid(u)),
+           u=(1e-9, 1e-3), v=(1e-9, 1e-6)),
     stable("conjugate", "sub,add", conjugate,
            (sqrt(u*u + v) - u, 2.0*sqrt(0.25*u*u + 1.0) - u,
             hypot(u, 1.0) - u), u=(1e4, 1e7), v=(1e-3, 1.0)),
@@ -624,7 +657,7 @@ SUMS = (
     stable("difference-of-powers", "sub,add", difference_of_powers,
            (power(u + 1.0, 0.3) - power(u, 0.3),), u=(1e6, 1e12)),
     stable("near-power-minus-one", "sub,add", power_minus_one,
-           (power(1.0 + u, v) - 1.0,), u=(1e-9, 1e-3), v=(0.1, 10.0)),
+           (power(1.0 + u, v) - 1.0, power(v, u) - 1.0), u=(1e-9, 1e-3), v=(0.1, 9.0)),
     stable("difference-of-sines", "sub,add", difference_of_sines,
            (sin(u + v) - sin(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
     stable("difference-of-cosines", "sub,add", difference_of_cosines,
