@@ -17,9 +17,11 @@ import mpmath
 import numpy as np
 
 from symgrad import api, graph
+from symgrad.codegen.operations import native
 from symgrad.differentiate import gradient
 from symgrad.graph import Array, Node
 from symgrad.interpret import evaluate, evaluate_exact
+from symgrad.schedule.legalise import legalise
 from symgrad.simplify import simplify
 
 WORST = 53.0
@@ -150,13 +152,15 @@ def nodes(formula: Formula, values: Values, stages: Sequence[str]) -> list[Node]
 
 
 def measure(formula: Formula, count: int, seed: int = 0) -> Measured:
-    """Bits lost by the interpreter in float64, without and with stable forms."""
+    """Bits lost by what a kernel would compute, in float64 by the interpreter, without
+    and with stable forms."""
     values = samples(formula, count, seed)
     plain = nodes(formula, values, ())
     exact, condition = exact_with_condition(plain, values)
     lost = []
     for stages in (PLAIN, STABLE):
-        found = evaluate(nodes(formula, values, stages), values)
+        rewritten = legalise(nodes(formula, values, stages), native())
+        found = evaluate(rewritten, values)
         known = [
             np.where(_defined(e), bits_lost(f, e, c), 0.0)
             for f, e, c in zip(found, exact, condition, strict=True)

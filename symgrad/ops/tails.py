@@ -13,7 +13,7 @@ import numpy as np
 
 from symgrad.graph import Node
 from symgrad.ops import nodes as n
-from symgrad.ops.row import INF, NAN, declare, mp, special
+from symgrad.ops.row import INF, NAN, apply, declare, mp, special
 from symgrad.ops.special import DLMF, TWO_OVER_ROOT_PI, erfc
 
 LN2 = math.log(2.0)
@@ -139,6 +139,72 @@ declare(
     kinks=(((0.0,), (0.0,)),),
     cite=f"{DLMF} 10.49.3",
     ulp=3.0,
+)
+
+# --------------------------------------------------------------------------------------
+# tanh and its derivative from one exponential (schedule/shared.py)
+# --------------------------------------------------------------------------------------
+
+TAIL_FROM = 0.625
+"""Beyond this tanh is 1 - tail."""
+
+
+def _tanh_tail(x: Any) -> Any:
+    with np.errstate(over="ignore"):
+        return 2.0 / (np.exp(2.0 * np.abs(x)) + 1.0)
+
+
+declare(
+    "tanh_tail",
+    arity=1,
+    types="float",
+    numeric=_tanh_tail,
+    exact=lambda x: 2 / (mp.exp(2 * abs(x)) + 1),
+    partials=lambda out, x: (-n.sign(x) * (out * (2.0 - out)),),
+    expand=lambda x: 2.0 / (n.exp(2.0 * n.absolute(x)) + 1.0),
+    cost=16,
+    sympy=None,
+    sample=((-20.0, 20.0),),
+    edges=((0.0, 1.0), (-0.0, 1.0), (INF, 0.0), (-INF, 0.0), (NAN, NAN)),
+    domain="all reals: 1 - tanh(abs(x)); kernels make tanh and 1 - tanh(x)**2 from it",
+    corner="at 0: 0, the mean of both sides",
+    kinks=(((0.0,), (0.0,)),),
+    cite=f"{DLMF} 4.28.3",
+    ulp=4.0,
+)
+
+
+def _tanh_of_tail(x: Any, tail: Any) -> Any:
+    return np.where(np.abs(x) > TAIL_FROM, np.copysign(1.0 - tail, x), np.tanh(x))
+
+
+declare(
+    "tanh_of_tail",
+    arity=2,
+    types="float",
+    numeric=_tanh_of_tail,
+    exact=lambda x, tail: mp.sign(x) * (1 - tail) if abs(x) > TAIL_FROM else mp.tanh(x),
+    partials=lambda out, x, tail: (
+        n.where(n.absolute(x) > TAIL_FROM, 0.0, 1.0 - out * out),
+        n.where(n.absolute(x) > TAIL_FROM, -n.sign(x), 0.0),
+    ),
+    expand=lambda x, tail: n.where(
+        n.absolute(x) > TAIL_FROM, n.odd(x, 1.0 - tail), apply("tanh", x)
+    ),
+    cost=10,
+    sympy=None,
+    sample=((-20.0, 20.0), (0.0, 1.0)),
+    edges=(
+        (0.0, 1.0, 0.0),
+        (-0.0, 1.0, -0.0),
+        (INF, 0.0, 1.0),
+        (-INF, 0.0, -1.0),
+        (NAN, NAN, NAN),
+    ),
+    domain="tanh(x), where tail is tanh_tail(x)",
+    corner="none",
+    cite=f"{DLMF} 4.28.3",
+    ulp=2.0,
 )
 
 # --------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ MOST_TERMS = 12
 """Longer sums are not searched, and longer polynomials not formed."""
 _DEEPEST = 12
 _HIGHEST_POWER = 4
+_MOST_DIVISORS = 8
 
 Term: TypeAlias = tuple[Fraction, Node]
 Monomial: TypeAlias = frozenset[tuple[Node, int]]
@@ -410,7 +411,7 @@ def sum_of_fractions(ratios: Sequence[Ratio]) -> Node | None:
     Divided by one factor after the other, so that no product of them overflows.
     """
     below = common_denominator(ratios)
-    if len(below) > _HIGHEST_POWER:
+    if len(below) > _MOST_DIVISORS:
         return None
     parts: list[Poly] = []
     whole: Poly = {}
@@ -448,6 +449,9 @@ def cancelled(parts: Sequence[Term]) -> Node | None:
         whole = {m: c for m, c in seen.items() if c}
         if len(whole) <= 6 and cancels(polys, whole):
             return to_node(whole)
+    found = _by_radicals(polys)
+    if found is not None:
+        return found
     if not any(_has_divisor(node) for _, node in parts):
         return None
     ratios = []
@@ -457,6 +461,65 @@ def cancelled(parts: Sequence[Term]) -> Node | None:
             return None
         ratios.append(Ratio(multiple(r.above, c), r.below))
     return sum_of_fractions(ratios)
+
+
+def radicand(node: Node) -> Node | None:
+    """a of sqrt(a); x*x + y*y of hypot(x, y)."""
+    if is_call(node, "sqrt"):
+        return args(node)[0]
+    if is_call(node, "hypot"):
+        x, y = args(node)
+        return x * x + y * y
+    return None
+
+
+def _by_radicals(polys: Sequence[Poly]) -> Node | None:
+    """``1/r - x*x/r**3 -> y*y/r**3`` for r = hypot(x, y): over one power of the root,
+    whose square is known."""
+    roots = {
+        a: k
+        for p in polys
+        for m in p
+        for a, k in m
+        if k < -1 and radicand(a) is not None
+    }
+    for root in roots:
+        low = min(k for p in polys for m in p for a, k in m if a is root)
+        lift: Poly = {frozenset(((root, -low),)): Fraction(1)}
+        raised_polys = [_with_squares(product(p, lift), root) for p in polys]
+        known = [p for p in raised_polys if p is not None]
+        if len(known) < len(polys):
+            return None
+        whole: Poly = {}
+        for p in known:
+            whole = plus(whole, p)
+        if whole and len(whole) <= 6 and cancels(known, whole):
+            result = to_node(whole)
+            for _ in range(-low):
+                result = result / root
+            return result
+    return None
+
+
+def _with_squares(p: Poly | None, root: Node) -> Poly | None:
+    """The polynomial with the squares of a root multiplied out."""
+    inside = radicand(root)
+    if p is None or inside is None:
+        return None
+    result: Poly = {}
+    for m, c in p.items():
+        powers = dict(m)
+        k = powers.pop(root, 0)
+        if k > _HIGHEST_POWER or k < 0:
+            return None
+        powers[root] = k % 2
+        part: Poly | None = {frozenset((a, n) for a, n in powers.items() if n): c}
+        for _ in range(k // 2):
+            part = None if part is None else product(part, polynomial(inside))
+        if part is None:
+            return None
+        result = plus(result, part)
+    return result
 
 
 def _has_divisor(node: Node, depth: int = 4) -> bool:

@@ -24,6 +24,7 @@ from symgrad.simplify.stable_algebra import (
     is_call,
     number,
     over,
+    radicand,
     split_coefficient,
     terms,
     times,
@@ -62,7 +63,7 @@ from symgrad.simplify.stable_step import (
     w,
     where,
 )
-from symgrad.simplify.stable_sums import log_of_ratio, radicand, symmetric_log
+from symgrad.simplify.stable_sums import log_of_ratio, symmetric_log
 
 log1mexp, logerfc = (lambda x: apply("log1mexp", x)), (lambda x: apply("logerfc", x))
 _UNIT = (Fraction(1), ONE)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from itertools import permutations
+from itertools import combinations, permutations
 
 from symgrad import graph
 from symgrad.graph import Node
 from symgrad.simplify.rule import REAL
 from symgrad.simplify.stable_algebra import (
     ONE,
+    Monomial,
+    Poly,
     Term,
     args,
     cancelled,
@@ -28,6 +30,7 @@ from symgrad.simplify.stable_algebra import (
     plus,
     polynomial,
     product,
+    radicand,
     split_coefficient,
     terms,
     times,
@@ -61,6 +64,7 @@ from symgrad.simplify.stable_step import (
     sigmoid,
     sin,
     sinh,
+    softplus,
     sqrt,
     stable,
     tan,
@@ -68,6 +72,7 @@ from symgrad.simplify.stable_step import (
     times_constant,
     u,
     v,
+    w,
     where,
 )
 
@@ -340,21 +345,13 @@ def _inverse_root(node: Node) -> Node | None:
 
 
 def difference_of_sigmoids(node: Node) -> Node | None:
-    """``sigmoid(x) - sigmoid(-x) -> tanh(x/2)``."""
+    """``sigmoid(x) - sigmoid(-x) -> tanh(x/2)``, of softplus x."""
     parts = terms(node)
-    for p, q, a, b in _opposites(parts, "sigmoid"):
-        if opposite(a, b):
-            return _with(parts, (p, q), p[0], tanh(half(a)))
-    return None
-
-
-def radicand(node: Node) -> Node | None:
-    """a of sqrt(a); x*x + y*y of hypot(x, y)."""
-    if is_call(node, "sqrt"):
-        return args(node)[0]
-    if is_call(node, "hypot"):
-        x, y = args(node)
-        return x * x + y * y
+    for op in ("sigmoid", "softplus"):
+        for p, q, a, b in _opposites(parts, op):
+            if opposite(a, b):
+                form = tanh(half(a)) if op == "sigmoid" else a
+                return _with(parts, (p, q), p[0], form)
     return None
 
 
@@ -533,6 +530,68 @@ def complement_of_square(node: Node) -> Node | None:
 
 
 # --------------------------------------------------------------------------------------
+# Common factors
+# --------------------------------------------------------------------------------------
+
+_UNDER_FACTOR = (
+    exponential_minus_one,
+    complement,
+    difference_of_exponentials,
+    difference_of_sigmoids,
+    difference_of_logs,
+    difference_of_sines,
+    difference_of_cosines,
+    difference_of_roots,
+)
+
+
+def under_common_factor(node: Node) -> Node | None:
+    """``y*exp(x) - y -> y*expm1(x)``: forms of two terms that share a factor."""
+    parts = terms(node)
+    if not 2 <= len(parts) <= 4:
+        return None
+    for (c, a), (d, b) in combinations(parts, 2):
+        split = _split_common(a, b)
+        if split is None:
+            continue
+        common, x, y = split
+        inner = total(((c, x), (d, y)))
+        for form in _UNDER_FACTOR:
+            found = form(inner)
+            if found is not None:
+                return _with(parts, ((c, a), (d, b)), Fraction(1), common * found)
+    return None
+
+
+def _split_common(a: Node, b: Node) -> tuple[Node, Node, Node] | None:
+    """The common factor of two products, and what they have beside it: a call or 1."""
+    p, q = polynomial(a), polynomial(b)
+    if len(p) != 1 or len(q) != 1:
+        return None
+    ((m, c),), ((n, d),) = p.items(), q.items()
+    other = dict(n)
+    common = frozenset((x, k) for x, k in _shared_powers(m, other) if k)
+    if not common or c != 1 or d != 1:
+        return None
+    inverse = {frozenset((x, -k) for x, k in common): Fraction(1)}
+    x, y = (product(r, inverse) for r in (p, q))
+    if x is None or y is None or not (_is_single(x) and _is_single(y)):
+        return None
+    return to_node({common: Fraction(1)}), to_node(x), to_node(y)
+
+
+def _shared_powers(m: Monomial, other: dict[Node, int]) -> Iterator[tuple[Node, int]]:
+    for x, k in m:
+        n = other.get(x, 0)
+        yield x, min(k, n) if k > 0 and n > 0 else max(k, n) if k < 0 and n < 0 else 0
+
+
+def _is_single(p: Poly) -> bool:
+    ((m, _),) = p.items()
+    return not m or (len(m) == 1 and all(k == 1 for _, k in m))
+
+
+# --------------------------------------------------------------------------------------
 # Variance
 # --------------------------------------------------------------------------------------
 
@@ -647,7 +706,8 @@ SUMS = (
     stable("inverse-root-minus-one", "sub,add", difference_of_inverse_roots,
            (1.0/sqrt(1.0 - u) - 1.0,), u=(1e-9, 1e-3)),
     stable("difference-of-sigmoids", "sub,add", difference_of_sigmoids,
-           (sigmoid(u) - sigmoid(-u), v - 2.0*sigmoid(-u) + 2.0*sigmoid(u)),
+           (sigmoid(u) - sigmoid(-u), v - 2.0*sigmoid(-u) + 2.0*sigmoid(u),
+            softplus(u) - softplus(-u)),
            u=(1e-9, 1e-3), v=(1e-9, 1e-6)),
     stable("conjugate", "sub,add", conjugate,
            (sqrt(u*u + v) - u, 2.0*sqrt(0.25*u*u + 1.0) - u,
@@ -670,6 +730,9 @@ SUMS = (
            (1.0 - cos(u)*cos(u),), u=(1e-9, 1e-3)),
     stable("complement", "sub,add", complement,
            (1.0 - cos(u), cosh(u) - 1.0, sigmoid(u) - 0.5, 1.0 - erfc(u)),
+           u=(1e-9, 1e-3)),
+    stable("under-common-factor", "sub,add", under_common_factor,
+           (v*exp(u) - v, v*cos(u)/w - v/w, v*sigmoid(u)*w - v*w*sigmoid(-u)),
            u=(1e-9, 1e-3)),
     stable("complement-in-the-tail", "sub,add", complement,
            (1.0 - sigmoid(u), 1.0 - tanh(u), 1.0 - erf(u), tanh(-u) + 1.0),
