@@ -31,6 +31,8 @@ Monomial: TypeAlias = frozenset[tuple[Node, int]]
 Poly: TypeAlias = dict[Monomial, Fraction]
 UNIT: Monomial = frozenset()
 
+_NO_COEFFICIENT = Fraction(1)
+
 _terms: WeakKeyDictionary[Node, tuple[Term, ...]] = WeakKeyDictionary()
 _polys: WeakKeyDictionary[Node, Poly] = WeakKeyDictionary()
 
@@ -68,8 +70,11 @@ def terms(node: Node) -> tuple[Term, ...]:
 
 
 def _collect(root: Node) -> tuple[Term, ...]:
+    sums = (a for a in root.children if is_call(a, "add", "sub"))
+    if is_call(root, "add", "sub") and any(_terms.get(a) == () for a in sums):
+        return ()  # long sums are found out once, not at every prefix
     total: dict[Node, Fraction] = {}
-    pending: list[Term] = [(Fraction(1), root)]
+    pending: list[Term] = [(_NO_COEFFICIENT, root)]
     steps = 0
     while pending:
         (c, node), steps = pending.pop(), steps + 1
@@ -83,9 +88,10 @@ def _collect(root: Node) -> tuple[Term, ...]:
         else:
             factor, rest = split_coefficient(node)
             if is_call(rest, "add", "sub") and rest is not node:
-                pending.append((c * factor, rest))
+                pending.append((_multiplied(c, factor), rest))
             else:
-                total[rest] = total.get(rest, Fraction(0)) + c * factor
+                k = _multiplied(c, factor)
+                total[rest] = total[rest] + k if rest in total else k
     found = tuple((c, node) for node, c in total.items() if c)
     return found if len(found) <= MOST_TERMS else ()
 
@@ -96,16 +102,21 @@ def split_coefficient(node: Node, depth: int = 6) -> Term:
     if value is not None:
         return value, ONE
     if depth == 0 or not is_call(node, "neg", "mul", "div"):
-        return Fraction(1), node
+        return _NO_COEFFICIENT, node
     (c, a), *more = (split_coefficient(x, depth - 1) for x in args(node))
     if is_call(node, "neg"):
         return -c, a
     ((d, b),) = more
+    if (c is _NO_COEFFICIENT and d is _NO_COEFFICIENT) or d == 0:
+        return _NO_COEFFICIENT, node
     if is_call(node, "mul"):
-        return c * d, times(a, b)
-    if d == 0:
-        return Fraction(1), node
-    return c / d, over(a, b)
+        return _multiplied(c, d), times(a, b)
+    return (c if d is _NO_COEFFICIENT else c / d), over(a, b)
+
+
+def _multiplied(c: Fraction, d: Fraction) -> Fraction:
+    """The product, without the work where one is no coefficient at all."""
+    return d if c is _NO_COEFFICIENT else c if d is _NO_COEFFICIENT else c * d
 
 
 # --------------------------------------------------------------------------------------
