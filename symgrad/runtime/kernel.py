@@ -26,7 +26,7 @@ from symgrad.runtime import threads
 from symgrad.runtime.bounds import index_error
 from symgrad.runtime.cache import compile_cached
 from symgrad.runtime.object_layout import address
-from symgrad.schedule import Plan, cost, schedule
+from symgrad.schedule import Plan, cost, make_plan, schedule
 from symgrad.schedule.choose import cost_per_row
 
 PARALLEL_SECONDS = 100e-6
@@ -97,7 +97,7 @@ class Kernel:
 
     def row_by_row(self) -> tuple[Plan, Layout]:
         """The same loops without tiles of rows, as they are printed for people."""
-        plan = make_plan(self.outputs, self.hints, self.lanes, tiled=False)
+        plan = make_plan(self.plan.outputs, self.hints, self.lanes, tiled=False)
         layout = self.layout
         return plan, Layout(plan, layout.inputs, layout.specs, layout.single)
 
