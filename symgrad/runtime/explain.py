@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +16,15 @@ from symgrad.graph import Const, Input, Node
 from symgrad.runtime import work
 from symgrad.runtime.kernel import PARALLEL_SECONDS, Kernel
 from symgrad.runtime.outline import Outline
+from symgrad.runtime.roofline import (
+    Load,
+    Machine,
+    Roofline,
+    flops,
+    known_machine,
+    machine,
+    roofline,
+)
 from symgrad.runtime.specialise import Source, Specialisation, Specialiser
 from symgrad.runtime.work import Costs, Traffic, Work
 from symgrad.schedule import Plan, cost
@@ -22,6 +32,9 @@ from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
 
 WIDTH = 88
+
+TIMED_SECONDS = 0.2
+"""How long a kernel is timed, at least three calls."""
 
 _WHY_VALUE = "a later step needs it, and computing it again costs more"
 _WHY = {
@@ -41,6 +54,7 @@ class Compiled(Protocol):
     def _latest(self) -> Specialisation: ...
     def _main_kernel(self, found: Specialisation, /) -> Kernel: ...
     def _workers(self) -> int: ...
+    def _timed(self, kernel: str, values: Mapping[str, Any]) -> Callable[[], Any]: ...
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,15 @@ class Report:
         """The passes over the data."""
         return [s for s in self.steps if s.over_data]
 
+    def roofline(self, limits: Machine) -> Roofline:
+        """The least time of a call on a machine."""
+        loads = []
+        for step in self.steps:
+            turns = 1 if step.rows is None else step.rows
+            each = step.costs
+            loads.append(Load(turns * each.bytes, turns * flops(each.work)))
+        return roofline(loads, self.dtype, limits)
+
     @property
     def other_passes(self) -> list[StepReport]:
         """Loops over long dimensions of parameters or results only."""
@@ -110,18 +133,45 @@ def passes_over_data(plan: Plan, data_names: Iterable[str]) -> list[Step]:
     return [step for step in plan.steps if work.reads_rows(step, names, plan)]
 
 
-def explain(compiled: Compiled, *, kernel: str | None = None) -> str:
+def explain(
+    compiled: Compiled,
+    values: Mapping[str, Any] | None = None,
+    *,
+    kernel: str | None = None,
+) -> str:
     """The report of a kernel as text, at most ``WIDTH`` columns wide.
 
+    The roofline is shown if this machine's limits are known. With values they are
+    measured unless they are, once, and the kernel is timed: half a second at most.
+
     Args:
-        compiled: a loss or model that was called or specialised.
+        compiled: a loss or model; without values it was called or specialised before.
+        values: all arrays by name, to time the kernel at.
         kernel: the name of one of its kernels, such as "value" or "hvp"; the default is
             the one with all derivatives.
 
     Raises:
-        ArgumentError: nothing is compiled yet, or there is no such kernel.
+        ArgumentError: nothing is compiled yet, there is no such kernel, or it takes
+            more than the values.
     """
-    return "\n".join(_report(describe(compiled, kernel)))
+    if values is None:
+        report = describe(compiled, kernel)
+        limits = known_machine(report.threads)
+        return "\n".join(_report(report, limits, None))
+    call = compiled._timed(kernel or "", values)
+    report = describe(compiled, kernel)
+    return "\n".join(_report(report, machine(report.threads), seconds_of(call)))
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """The shortest of several calls."""
+    call()
+    taken, start = [], time.perf_counter()
+    while len(taken) < 3 or time.perf_counter() - start < TIMED_SECONDS:
+        begin = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begin)
+    return min(taken)
 
 
 def describe(compiled: Compiled, kernel: str | None = None) -> Report:
@@ -256,9 +306,11 @@ class _Describer:
 # --- as text --------------------------------------------------------------------------
 
 
-def _report(report: Report) -> Iterator[str]:
+def _report(
+    report: Report, limits: Machine | None, taken: float | None
+) -> Iterator[str]:
     yield _fit(f"{report.kernel} of {report.title}")
-    yield from _rows(_summary(report))
+    yield from _rows([*_summary(report), *_limits(report, limits, taken)])
     number = 0
     for k, step in enumerate(report.steps):
         yield ""
@@ -288,6 +340,45 @@ def _summary(report: Report) -> list[tuple[str, str]]:
         ("threads", threads),
         ("memory", f"{work} per call, {scratch} per thread"),
     ]
+
+
+def _limits(
+    report: Report, limits: Machine | None, taken: float | None
+) -> Iterator[tuple[str, str]]:
+    """The roofline, and how near a measured time comes."""
+    if limits is None:
+        yield "roofline", "this machine was not measured yet: explain(values) does it"
+        return
+    found = report.roofline(limits)
+    rate = limits.flops[report.dtype]
+    parts = [f"{duration(found.seconds)} at least"]
+    if found.bytes:
+        reads = f"{size(found.bytes)} at {size(int(found.bytes / found.reading))}/s"
+        parts.append(f"{reads} take {duration(found.reading)}")
+    if found.flops:
+        work = f"{_large(found.flops)}flop at {_large(rate)}flop/s"
+        parts.append(f"{work} take {duration(found.computing)}")
+    yield "roofline", ", ".join(parts)
+    if taken is not None:
+        share = f": {100 * found.seconds / taken:.0f} % of the roofline"
+        yield "measured", f"{duration(taken)} a call{share if report.passes else ''}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a readable unit."""
+    for unit, large in (("ns", 1e-6), ("µs", 1e-3), ("ms", 1.0)):
+        if seconds < large:
+            return f"{seconds / large * 1000:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _large(count: float) -> str:
+    value, prefix = count, ""
+    for larger in ("k", "M", "G", "T"):
+        if value < 1000:
+            break
+        value, prefix = value / 1000, larger
+    return f"{value:.3g} {prefix}"
 
 
 def _when(report: Report, number: int) -> str:

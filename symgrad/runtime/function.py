@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -183,11 +183,46 @@ class Compiled:
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
 
-    def explain(self, **options: Any) -> str:
-        """What the kernel does: passes over the data, bytes and flops per row."""
+    def explain(
+        self, values: Mapping[str, Any] | None = None, /, *, kernel: str | None = None
+    ) -> str:
+        """What the kernel does: passes over the data, bytes and flops per row, and the
+        roofline, which is the least time that this machine needs for them.
+
+        With values, a dict of all arrays as for :meth:`check`, the kernel is timed and
+        the text says what share of the roofline it achieves. This measures the machine
+        unless that was done before (the figures are kept in the cache directory).
+        ``kernel`` names another than the one with all derivatives, such as "value".
+
+        Raises:
+            ArgumentError: nothing is compiled yet and there are no values; or there is
+                no such kernel, or it takes more than the values.
+        """
         from symgrad.runtime.explain import explain
 
-        return explain(self, **options)
+        return explain(self, values, kernel=kernel)
+
+    def _timed(self, kernel: str, values: Mapping[str, Any]) -> Callable[[], Any]:
+        """A call of a kernel (the main one if "") with these arrays, to be timed."""
+        found, arrays = self._prepare(values)
+        main = self._main_kernel(found)
+        wanted = found.kernels.get(kernel) if kernel else main
+        if wanted is None:
+            raise ArgumentError(
+                f"there is no kernel {kernel!r} (yet); there are "
+                f"{', '.join(found.kernels)}"
+            )
+        names = wanted.layout.parameters()
+        missing = [name for name in wanted.layout.inputs if name not in arrays]
+        if missing:
+            raise ArgumentError(
+                f"the kernel {kernel!r} cannot be timed, as it takes a direction, too: "
+                "leave the values out"
+            )
+        context = found.context(wanted, arrays)
+        outs = [np.empty(context.shape(node)) for node in wanted.outputs]
+        given, workers = [arrays[name] for name in names], self._workers()
+        return lambda: context(given, outs, workers)
 
 
 class Loss(Compiled):
@@ -301,6 +336,17 @@ class Loss(Compiled):
             DataWarning: data that are NaN or infinite, with the first position.
         """
         return Objective(self._specialiser, data, parameters)
+
+    def _timed(self, kernel: str, values: Mapping[str, Any]) -> Callable[[], Any]:
+        call = super()._timed(kernel, values)
+        if kernel not in ("", "value and gradient"):
+            return call
+        data = {name: v for name, v in values.items() if name not in self.wrt}
+        parameters = {name: values[name] for name in self.wrt}
+        bound = self.bind(parameters, **data)  # small losses have a shorter way there
+        x = bound.pack(parameters)
+        out = np.empty(x.size)
+        return lambda: bound.value_and_grad(x, out)
 
     def _main_kernel(self, found: Specialisation) -> Kernel:
         return gradient_kernel(found)
