@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,13 +14,18 @@ from symgrad.codegen.layout import measure
 from symgrad.errors import ArgumentError
 from symgrad.graph import Const, Input, Node
 from symgrad.runtime import work
+from symgrad.runtime.bound import BoundKernels
+from symgrad.runtime.derivatives import gradient_nodes
+from symgrad.runtime.hoist import HOISTED, array_of
 from symgrad.runtime.kernel import PARALLEL_SECONDS, Kernel
 from symgrad.runtime.outline import Outline
 from symgrad.runtime.roofline import (
+    Call,
     Load,
     Machine,
     Roofline,
     flops,
+    in_words,
     known_machine,
     machine,
     roofline,
@@ -32,9 +37,6 @@ from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
 
 WIDTH = 88
-
-TIMED_SECONDS = 0.2
-"""How long a kernel is timed, at least three calls."""
 
 _WHY_VALUE = "a later step needs it, and computing it again costs more"
 _WHY = {
@@ -54,7 +56,7 @@ class Compiled(Protocol):
     def _latest(self) -> Specialisation: ...
     def _main_kernel(self, found: Specialisation, /) -> Kernel: ...
     def _workers(self) -> int: ...
-    def _timed(self, kernel: str, values: Mapping[str, Any]) -> Callable[[], Any]: ...
+    def _timed(self, kernel: str | None, values: Mapping[str, Any], /) -> Call: ...
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def explain(
     """The report of a kernel as text, at most ``WIDTH`` columns wide.
 
     The roofline is shown if this machine's limits are known. With values they are
-    measured unless they are, once, and the kernel is timed: half a second at most.
+    measured if need be, and the kernel is timed: a second, then a fraction of one.
 
     Args:
         compiled: a loss or model; without values it was called or specialised before.
@@ -154,24 +156,8 @@ def explain(
         ArgumentError: nothing is compiled yet, there is no such kernel, or it takes
             more than the values.
     """
-    if values is None:
-        report = describe(compiled, kernel)
-        limits = known_machine(report.threads)
-        return "\n".join(_report(report, limits, None))
-    call = compiled._timed(kernel or "", values)
-    report = describe(compiled, kernel)
-    return "\n".join(_report(report, machine(report.threads), seconds_of(call)))
-
-
-def seconds_of(call: Callable[[], Any]) -> float:
-    """The shortest of several calls."""
-    call()
-    taken, start = [], time.perf_counter()
-    while len(taken) < 3 or time.perf_counter() - start < TIMED_SECONDS:
-        begin = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - begin)
-    return min(taken)
+    call = None if values is None else compiled._timed(kernel, values)
+    return "\n".join(_report(describe(compiled, kernel), call))
 
 
 def describe(compiled: Compiled, kernel: str | None = None) -> Report:
@@ -187,17 +173,59 @@ def describe(compiled: Compiled, kernel: str | None = None) -> Report:
         )
     lengths = compiled._specialiser.latest_lengths
     describer = _Describer(known[kernel], lengths, _outputs(kernel, compiled.wrt))
-    text = compiled._source.text
-    title = " ; ".join(text.split("\n")) if text else "a SymPy expression"
+    title = _title(compiled._source)
     return describer.report(title, kernel, compiled._workers(), found.data)
 
 
+def explain_bound(
+    source: Source, bound: BoundKernels, workers: int, call: Call | None
+) -> str:
+    """The report of an objective's value and gradient, with what ``bind`` computed.
+
+    call: evaluates them, to be timed.
+    """
+    report = describe_bound(source, bound, workers)
+    return "\n".join([*_report(report, call), *_at_bind(bound)])
+
+
+def describe_bound(source: Source, bound: BoundKernels, workers: int) -> Report:
+    """What an objective's kernel does."""
+    name = "value and gradient"
+    context = bound.context(name, gradient_nodes(bound.found), workers)
+    describer = _Describer(
+        context.kernel, context.sized.lengths, _outputs(name, source.wrt)
+    )
+    names = [*bound.found.data, *context.data]
+    return describer.report(_title(source), name, workers, names)
+
+
+def _at_bind(bound: BoundKernels) -> Iterator[str]:
+    from symgrad.language.graph_to_sympy import graph_to_sympy
+
+    if bound.stored:
+        yield ""
+        yield "once, at bind"
+    for k, (node, array) in enumerate(bound.stored.items()):
+        formula = graph_to_sympy(array_of(node)).expression
+        yield from _rows([(f"{HOISTED}{k}", f"{formula} ({size(array.nbytes)})")])
+
+
+def _title(source: Source) -> str:
+    text = source.text
+    return " ; ".join(text.split("\n")) if text else "a SymPy expression"
+
+
 def _outputs(kernel: str, wrt: Sequence[str]) -> list[str]:
-    """Names of a kernel's outputs."""
+    """Names of a kernel's outputs, for those that differentiate."""
+    name = kernel.partition(",")[0]  # without what was hoisted
+    if name == "gauss-newton":
+        pairs = itertools.combinations_with_replacement(wrt, 2)
+        products = [f"hess {a} {b}" for a, b in pairs]
+        return ["half the squares", *(f"grad {n}" for n in wrt), *products]
     values = {"value and gradient": "loss", "value and jacobian": "value"}
-    first = {**values, "value": "value", "jvp": "jvp"}.get(kernel)
+    first = {**values, "value": "value", "jvp": "jvp"}.get(name)
     words = {"value and gradient": "grad", "value and jacobian": "jacobian"}
-    each = [f"{words.get(kernel, kernel)} {name}" for name in wrt]
+    each = [f"{words.get(name, name)} {parameter}" for parameter in wrt]
     return each if first is None else [first, *each]
 
 
@@ -215,7 +243,8 @@ class _Describer:
             for key, size in self.sizes.offsets.items()
             if key[0] == "size"
         }
-        self.outline = Outline(self.plan, outputs)
+        rest = range(len(outputs), len(kernel.outputs))
+        self.outline = Outline(self.plan, [*outputs, *(f"result {k}" for k in rest)])
 
     def report(
         self, title: str, name: str, workers: int, data: Iterable[str]
@@ -306,11 +335,12 @@ class _Describer:
 # --- as text --------------------------------------------------------------------------
 
 
-def _report(
-    report: Report, limits: Machine | None, taken: float | None
-) -> Iterator[str]:
+def _report(report: Report, call: Call | None = None) -> Iterator[str]:
+    """``call`` is timed, on a machine whose limits are known or will be."""
+    limits = known_machine(report.threads) if call is None else machine(report.threads)
+    least = None if limits is None else report.roofline(limits)
     yield _fit(f"{report.kernel} of {report.title}")
-    yield from _rows([*_summary(report), *_limits(report, limits, taken)])
+    yield from _rows([*_summary(report), *in_words(least, call)])
     number = 0
     for k, step in enumerate(report.steps):
         yield ""
@@ -340,45 +370,6 @@ def _summary(report: Report) -> list[tuple[str, str]]:
         ("threads", threads),
         ("memory", f"{work} per call, {scratch} per thread"),
     ]
-
-
-def _limits(
-    report: Report, limits: Machine | None, taken: float | None
-) -> Iterator[tuple[str, str]]:
-    """The roofline, and how near a measured time comes."""
-    if limits is None:
-        yield "roofline", "this machine was not measured yet: explain(values) does it"
-        return
-    found = report.roofline(limits)
-    rate = limits.flops[report.dtype]
-    parts = [f"{duration(found.seconds)} at least"]
-    if found.bytes:
-        reads = f"{size(found.bytes)} at {size(int(found.bytes / found.reading))}/s"
-        parts.append(f"{reads} take {duration(found.reading)}")
-    if found.flops:
-        work = f"{_large(found.flops)}flop at {_large(rate)}flop/s"
-        parts.append(f"{work} take {duration(found.computing)}")
-    yield "roofline", ", ".join(parts)
-    if taken is not None:
-        share = f": {100 * found.seconds / taken:.0f} % of the roofline"
-        yield "measured", f"{duration(taken)} a call{share if report.passes else ''}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in a readable unit."""
-    for unit, large in (("ns", 1e-6), ("µs", 1e-3), ("ms", 1.0)):
-        if seconds < large:
-            return f"{seconds / large * 1000:.3g} {unit}"
-    return f"{seconds:.3g} s"
-
-
-def _large(count: float) -> str:
-    value, prefix = count, ""
-    for larger in ("k", "M", "G", "T"):
-        if value < 1000:
-            break
-        value, prefix = value / 1000, larger
-    return f"{value:.3g} {prefix}"
 
 
 def _when(report: Report, number: int) -> str:

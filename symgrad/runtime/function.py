@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from symgrad.errors import (
     ShapeError,
     warn,
 )
-from symgrad.language.syntax import same
+from symgrad.language.syntax import Name, same, walk
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_parameter, first_bad
 from symgrad.runtime.derivatives import gradient_kernel, gradient_nodes, hvp_kernel
@@ -75,6 +76,13 @@ class Compiled:
         text = self._source.text or "<SymPy expression>"
         head = text if len(text) < 60 else text[:57] + "..."
         return f"<symgrad {type(self).__name__} {head!r} wrt {list(self.wrt)}>"
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """All names that the program mentions."""
+        program = self._source.program
+        parts = walk(*(a.value for a in program.assignments), program.result)
+        return frozenset(part.id for part in parts if isinstance(part, Name))
 
     def _workers(self) -> int:
         return self._source.threads or threads.default_threads()
@@ -202,25 +210,21 @@ class Compiled:
 
         return explain(self, values, kernel=kernel)
 
-    def _timed(self, kernel: str, values: Mapping[str, Any]) -> Callable[[], Any]:
-        """A call of a kernel (the main one if "") with these arrays, to be timed."""
+    def _timed(
+        self, name: str | None, values: Mapping[str, Any], /
+    ) -> Callable[[], None]:
+        """A call of a kernel (None: the one with all derivatives) with these arrays."""
         found, arrays = self._prepare(values)
-        main = self._main_kernel(found)
-        wanted = found.kernels.get(kernel) if kernel else main
-        if wanted is None:
+        kernel = self._main_kernel(found)
+        kernel = found.kernels.get(name, kernel) if name else kernel
+        names = kernel.layout.parameters()
+        if not kernel.layout.inputs.keys() <= arrays.keys():
             raise ArgumentError(
-                f"there is no kernel {kernel!r} (yet); there are "
-                f"{', '.join(found.kernels)}"
+                f"the kernel {name!r} takes more than the arrays of the loss, so it is "
+                "not timed: leave out the values"
             )
-        names = wanted.layout.parameters()
-        missing = [name for name in wanted.layout.inputs if name not in arrays]
-        if missing:
-            raise ArgumentError(
-                f"the kernel {kernel!r} cannot be timed, as it takes a direction, too: "
-                "leave the values out"
-            )
-        context = found.context(wanted, arrays)
-        outs = [np.empty(context.shape(node)) for node in wanted.outputs]
+        context = found.context(kernel, arrays)
+        outs = [np.empty(context.shape(node)) for node in kernel.outputs]
         given, workers = [arrays[name] for name in names], self._workers()
         return lambda: context(given, outs, workers)
 
@@ -316,7 +320,7 @@ class Loss(Compiled):
         """Second derivatives (P, P) over the flat vector, in ``pack`` order."""
         arrays = self._specialiser.arrays(values)
         parameters = {name: arrays.pop(name) for name in self.wrt}
-        bound = Objective(self._specialiser, arrays, parameters, scan=False)
+        bound = Objective(self._specialiser, arrays, parameters, False, hoist=False)
         matrix = bound.hessian(bound.pack(parameters))
         if not np.isfinite(matrix).all():
             self._blame(arrays, "Hessian")
@@ -328,25 +332,27 @@ class Loss(Compiled):
         """Fix the data once: a function of the flat parameter vector.
 
         The arrays are referenced, not copied, unless they had to be converted. The
-        shapes of the parameters come from ``parameters`` or the first ``pack``.
+        shapes of the parameters come from ``parameters`` or the first ``pack``. Work
+        that depends on the data only, such as a mean over the rows, is done once, so
+        the arrays must not change as long as the objective is used.
+
+        ``statistics=True`` replaces sums over the data that are quadratic in the
+        parameters by sufficient statistics: a linear regression with d columns then
+        costs O(d²) an evaluation, whatever the number of rows. The condition of the
+        second derivatives is checked, because it is the square of the data's own.
+        (If the loss has data of this name, the keyword is that array.)
 
         Raises:
-            DataError: a parameter is among the data.
+            ArgumentError: a parameter is among the data.
+            UnsupportedError: statistics of a loss that has none.
+            DataError: statistics of nearly dependent columns.
         Warns:
             DataWarning: data that are NaN or infinite, with the first position.
         """
-        return Objective(self._specialiser, data, parameters)
-
-    def _timed(self, kernel: str, values: Mapping[str, Any]) -> Callable[[], Any]:
-        call = super()._timed(kernel, values)
-        if kernel not in ("", "value and gradient"):
-            return call
-        data = {name: v for name, v in values.items() if name not in self.wrt}
-        parameters = {name: values[name] for name in self.wrt}
-        bound = self.bind(parameters, **data)  # small losses have a shorter way there
-        x = bound.pack(parameters)
-        out = np.empty(x.size)
-        return lambda: bound.value_and_grad(x, out)
+        condense = False
+        if "statistics" not in self._names:
+            condense = bool(data.pop("statistics", False))
+        return Objective(self._specialiser, data, parameters, statistics=condense)
 
     def _main_kernel(self, found: Specialisation) -> Kernel:
         return gradient_kernel(found)

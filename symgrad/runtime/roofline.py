@@ -19,7 +19,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -68,13 +68,14 @@ class Machine:
 class Roofline:
     """The least time of one call, and what it is made of.
 
-    bytes, flops: of a call. reading, computing: the seconds they take at least.
-    seconds: the sum over the steps of the longer of the two.
+    bytes, flops: of a call. bandwidth, rate: of the machine. reading, computing: the
+    seconds that these make. seconds: the sum over the steps of the longer of the two.
     """
 
-    machine: Machine
     bytes: int
     flops: float
+    bandwidth: float
+    rate: float
     reading: float
     computing: float
     seconds: float
@@ -103,13 +104,65 @@ def roofline(loads: Iterable[Load], dtype: str, machine: Machine) -> Roofline:
     reading = [step.bytes / bandwidth for step in steps]
     computing = [step.flops / rate for step in steps]
     return Roofline(
-        machine=machine,
         bytes=sum(step.bytes for step in steps),
         flops=sum(step.flops for step in steps),
+        bandwidth=bandwidth,
+        rate=rate,
         reading=sum(reading),
         computing=sum(computing),
         seconds=sum(map(max, reading, computing)),
     )
+
+
+# --- In words -------------------------------------------------------------------------
+
+Call = Callable[[], Any]
+"""Something to be timed."""
+
+TIMED_SECONDS = 0.2
+"""How long a call is timed, at least three times."""
+
+
+def in_words(
+    least: Roofline | None, call: Call | None = None
+) -> Iterator[tuple[str, str]]:
+    """The roofline and, if there is a call to be timed, how near it comes."""
+    if least is None:
+        yield "roofline", "not known on this machine: explain it with values"
+        return
+    parts = [f"{amount(least.seconds, 's')} at least"]
+    if least.bytes:
+        reads = f"{amount(least.bytes, 'B')} at {amount(least.bandwidth, 'B/s')}"
+        parts.append(f"{reads} take {amount(least.reading, 's')}")
+    if least.flops:
+        work = f"{amount(least.flops, 'flop')} at {amount(least.rate, 'flop/s')}"
+        parts.append(f"{work} take {amount(least.computing, 's')}")
+    yield "roofline", ", ".join(parts)
+    if call is not None:
+        taken = seconds_of(call)
+        share = f"{100 * least.seconds / taken:.0f} % of the roofline"
+        yield "measured", f"{amount(taken, 's')} a call: {share}"
+
+
+def seconds_of(call: Call) -> float:
+    """The shortest of several calls."""
+    call()
+    taken, start = [], time.perf_counter()
+    while len(taken) < 3 or time.perf_counter() - start < TIMED_SECONDS:
+        begin = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begin)
+    return min(taken)
+
+
+def amount(value: float, unit: str) -> str:
+    """With three digits and a prefix: ``3.21 ms``, ``88 MB``."""
+    power = math.floor(math.log10(value) / 3 + 1e-9) if value > 0 else 0
+    power = max(-3, min(4, power))
+    return f"{value / 1000**power:.3g} {_PREFIXES[power]}{unit}"
+
+
+_PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
 
 
 # --- Measured once --------------------------------------------------------------------
