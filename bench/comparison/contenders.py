@@ -96,7 +96,8 @@ def symgrad(loss: Loss, parameters: Arrays, data: Arrays, threads: int) -> Conte
 # --- PyTorch --------------------------------------------------------------------------
 
 
-def _torch_names() -> Any:
+def torch_names() -> Any:
+    """NumPy's names in PyTorch."""
     import torch
     from torch.nn import functional as F
 
@@ -123,7 +124,7 @@ def _torch(
     except ImportError:
         raise Absent("not installed") from None
     torch.set_num_threads(threads)
-    names = _torch_names()
+    names = torch_names()
     fixed = {name: torch.from_numpy(a) for name, a in data.items()}
     leaves = {n: torch.tensor(a, requires_grad=True) for n, a in parameters.items()}
     several = list(leaves.values())
@@ -164,7 +165,8 @@ def compiled(loss: Loss, parameters: Arrays, data: Arrays, threads: int) -> Cont
 # --- JAX ------------------------------------------------------------------------------
 
 
-def _jax_names() -> Any:
+def jax_names() -> Any:
+    """NumPy's names in JAX."""
     import jax
     import jax.numpy as jnp
 
@@ -190,7 +192,7 @@ def jax(loss: Loss, parameters: Arrays, data: Arrays, threads: int) -> Contender
         raise Absent("not installed") from None
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_platforms", "cpu")
-    names = _jax_names()
+    names = jax_names()
     fixed = {name: jax.device_put(a) for name, a in data.items()}
     values = {name: jax.device_put(a) for name, a in parameters.items()}
     both = jax.value_and_grad(lambda p, d: loss.formula(names, **p, **d))

@@ -89,6 +89,18 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def rows_table(rows: Sequence[dict[str, Any]]) -> str:
+    """A table of rows with the same names."""
+    head = list(rows[0])
+    return markdown([head, *([_cell(row[name]) for name in head] for row in rows)])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "–" if value is None else str(value)
+
+
 def tables(records: Sequence[Record], statistic: str = "median") -> str:
     """One table per type and number of threads, with their geometric means."""
     kinds = dict.fromkeys((r["threads"], r["dtype"]) for r in records)
