@@ -23,6 +23,7 @@ from bench.comparison.contenders import (
 )
 from bench.comparison.losses import Arrays, Loss
 from bench.comparison.measure import TOLERANCE, Plan
+from symgrad.runtime.roofline import machine
 
 Record = dict[str, Any]
 
@@ -70,6 +71,7 @@ def one(
             ready[name] = found
     if "symgrad" in ready:
         record["roofline_s"] = ready["symgrad"].least()
+        record["limits"] = machine(threads).in_words()
     times = measure.in_turns({name: c.call for name, c in ready.items()}, plan)
     for name, taken in times.items():
         record["contenders"][name] |= asdict(taken)
@@ -94,7 +96,7 @@ def isolated(loss: Loss, dtype: str, names: Sequence[str], rest: list[str]) -> R
     merged = records[0][0]
     for (record,) in records[1:]:
         merged["contenders"] |= record["contenders"]
-        merged.setdefault("roofline_s", record.get("roofline_s"))
+        merged = record | merged  # the roofline comes with symgrad's
     return merged
 
 
