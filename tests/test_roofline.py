@@ -159,7 +159,7 @@ def test_explain_measures_nothing_unasked(fresh):
     f = compiled()
     f.specialize(**data())
     assert "roofline" in f.explain()
-    assert "explain it with values" in " ".join(f.explain().split())
+    assert "explain(values)" in " ".join(f.explain().split())
     assert fresh == []
 
 

@@ -135,7 +135,7 @@ def in_words(
 ) -> Iterator[tuple[str, str]]:
     """The roofline and, if there is a call to be timed, how near it comes."""
     if least is None:
-        yield "roofline", "not known on this machine: explain it with values"
+        yield "roofline", "unknown: explain(values) or symgrad info --measure find out"
         return
     parts = [f"{amount(least.seconds, 's')} at least"]
     if least.bytes:
