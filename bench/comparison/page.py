@@ -41,11 +41,30 @@ def _most_threads(records: list[report.Record]) -> list[report.Record]:
 
 
 def about(found: Documents) -> str:
-    """The machine, and its limits."""
+    """The machine, its limits, and how times were taken."""
     compare = found["compare"]
     limits = dict.fromkeys(r["limits"] for r in compare["records"] if r.get("limits"))
-    lines = [f"- {sentence(compare['machine'])}"]
-    return "\n".join([*lines, *(f"- {text}" for text in limits)])
+    lines = [sentence(compare["machine"]), *limits, how(compare["settings"])]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+STATISTICS = {
+    "median": "medians",
+    "low": "lowest deciles, as the machine did other work, too",
+    "cpu": "medians of the processor time of all threads, as the machine did other "
+    "work, too",
+}
+
+
+def how(settings: dict[str, str]) -> str:
+    """How ``compare.py`` was run."""
+    where = "in one process on the same arrays"
+    if settings["isolated"] == "True":
+        where = "each contender in a process of its own"
+    milliseconds = 1000 * float(settings["turn"])
+    turns = f"{settings['rounds']} turns of about {milliseconds:.0f} ms"
+    sleep = "; idle OpenMP threads sleep at once" * (settings["passive"] == "True")
+    return f"times: {STATISTICS[settings['statistic']]} over {turns}, {where}{sleep}"
 
 
 def standard(found: Documents) -> str:
@@ -67,6 +86,8 @@ def threads(found: Documents) -> str:
         for r in records
     }
     most = max(r["threads"] for r in records)
+    if most == 1:
+        return "Measured on one thread only, so far."
     titles = {r["loss"]: r["title"] for r in records if not r["scalar"]}
     dtypes = list(dict.fromkeys(r["dtype"] for r in records))
     rows = [["symgrad, ms on one thread (times faster)", *dtypes]]
