@@ -115,9 +115,8 @@ def _gemm(letter: str) -> ctypes.c_void_p:
     folder = Path(scipy.__file__).parent.parent / "scipy.libs"
     for path in sorted(folder.glob("*openblas*")):
         library = ctypes.CDLL(str(path))
-        for prefix, suffix in (("scipy_", ""), ("", ""), ("scipy_", "64_")):
-            name = f"{prefix}cblas_{letter}gemm{suffix}"
-            if hasattr(library, name) and not suffix:
+        for prefix in ("scipy_", ""):
+            if hasattr(library, name := f"{prefix}cblas_{letter}gemm"):
                 getattr(library, f"{prefix}openblas_set_num_threads")(1)
                 return ctypes.cast(getattr(library, name), ctypes.c_void_p)
-    raise NoKernel("SciPy brings no OpenBLAS with 32 bit lengths here")
+    raise NoKernel("SciPy brings no OpenBLAS with lengths of 32 bits here")

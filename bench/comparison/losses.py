@@ -122,6 +122,10 @@ def softmax_arrays(columns: int, classes: int) -> Maker:
     return make
 
 
+def softmax(m, W, b, X, Y):
+    return m.cross_entropy(X @ W + b, Y)
+
+
 def mixture_arrays(g: np.random.Generator, n: int) -> tuple[Arrays, Arrays]:
     d, k = 10, 25
     parameters = {
@@ -182,6 +186,9 @@ def centres_arrays(g: np.random.Generator, n: int) -> tuple[Arrays, Arrays]:
 
 # --- The table ------------------------------------------------------------------------
 
+SOFTMAX = """z = X @ W + b
+mean(logsumexp(z, axis=1) - sum(Y*z, axis=1))"""
+
 NETWORK = """h = tanh(tanh(X @ W1 + b1) @ W2 + b2)
 mean((h @ W3 + b3 - {y})**2)"""
 
@@ -229,9 +236,7 @@ STANDARD = (
         poisson_arrays, 1_000_000, ("glm.c", "D=20", "POISSON"),
     ),
     Loss(
-        "softmax", "softmax regression 20 000×784×10",
-        "z = X @ W + b\nmean(logsumexp(z, axis=1) - sum(Y*z, axis=1))",
-        lambda m, W, b, X, Y: m.cross_entropy(X @ W + b, Y),
+        "softmax", "softmax regression 20 000×784×10", SOFTMAX, softmax,
         softmax_arrays(784, 10), 20_000, ("softmax.c",),
     ),
     Loss(

@@ -8,11 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from bench.comparison.losses import (
+    NETWORK,
+    SOFTMAX,
     Arrays,
     Loss,
     Maker,
+    network,
     network_arrays,
     regression_arrays,
+    softmax,
     softmax_arrays,
 )
 
@@ -149,15 +153,11 @@ MORE = (
         decay_arrays, 1000,
     ),
     Loss(
-        "classes", "softmax regression 10⁵×20×5",
-        "z = X @ W + b\nmean(logsumexp(z, axis=1) - sum(Y*z, axis=1))",
-        lambda m, W, b, X, Y: m.cross_entropy(X @ W + b, Y),
+        "classes", "softmax regression 10⁵×20×5", SOFTMAX, softmax,
         softmax_arrays(20, 5), 100_000,
     ),
     Loss(
-        "pixels", "softmax regression 5 000×300×40",
-        "z = X @ W + b\nmean(logsumexp(z, axis=1) - sum(Y*z, axis=1))",
-        lambda m, W, b, X, Y: m.cross_entropy(X @ W + b, Y),
+        "pixels", "softmax regression 5 000×300×40", SOFTMAX, softmax,
         softmax_arrays(300, 40), 5000,
     ),
     Loss(
@@ -183,11 +183,7 @@ MORE = (
         components_arrays, 100_000,
     ),
     Loss(
-        "small network", "network 5-32-8-1, 1 000 rows",
-        "h = tanh(tanh(X @ W1 + b1) @ W2 + b2)\nmean((h @ W3 + b3 - y)**2)",
-        lambda m, W1, b1, W2, b2, W3, b3, X, y: m.mean(
-            (m.tanh(m.tanh(X @ W1 + b1) @ W2 + b2) @ W3 + b3 - y) ** 2
-        ),
+        "small network", "network 5-32-8-1, 1 000 rows", NETWORK.format(y="y"), network,
         network_arrays(5, 32, 8, 1), 1000,
     ),
     Loss(
