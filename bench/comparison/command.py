@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,8 +63,6 @@ def prepare(threads: int, passive: bool) -> None:
     """Settings that libraries read when they are imported."""
     restrict(threads, passive)
     os.environ["SYMGRAD_CACHE"] = "off"  # compile times are those of compiling
-    place = Path(tempfile.gettempdir()) / f"symgrad-bench-inductor-{os.getpid()}"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place))
 
 
 def forwarded(given: argparse.Namespace, threads: int) -> list[str]:
