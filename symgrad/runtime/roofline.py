@@ -9,7 +9,9 @@ Bandwidth depends on where the data fit, so it is measured for several footprint
 Functions such as ``exp`` count as the additions that the table of operations says they
 cost, comparisons and selections as one each. Figures are kept in the cache directory,
 next to the compiled kernels; with ``SYMGRAD_CACHE=off`` they live as long as the
-process.
+process. They are the best of several runs, but a machine that is busy all the while
+gives figures that are too low, and shares above 100 %: ``symgrad info --measure``
+measures again.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ FOOTPRINTS = tuple(1 << k for k in (18, 21, 23, 25, 28))
 """Bytes that bandwidth is measured over: from a part of L2 to far beyond the caches."""
 
 _STREAMS, _CHAINS = 8, 12  # vectors in flight: of loads; of multiply-adds
-_REPEATS = 5
+_REPEATS = 10
 _TURN = 4e-3  # seconds of one measurement
 _VERSION = "roofline 1"
 
