@@ -63,7 +63,7 @@ class Nester:
         self.weight = _led_elements(statements.ordered, hints)
         self.users: dict[Statement, list[Statement]] = {}
         for statement in statements.ordered:
-            for other in (*statement.pointwise, *statement.whole):
+            for other in statement.needed:
                 self.users.setdefault(other, []).append(statement)
         self.outer = self._outer_votes()
 
@@ -153,7 +153,7 @@ class Nester:
         return rest
 
     def _ready(self, s: Statement, own: set[Statement], done: set[Statement]) -> bool:
-        return all(o in done or o not in own for o in (*s.pointwise, *s.whole))
+        return all(o in done or o not in own for o in s.needed)
 
     def _outer(self, s: Statement, open_: frozenset[Index]) -> Index:
         """The outermost of the remaining loops of ``s``: rows, then its domain (so that
@@ -191,6 +191,9 @@ class Nester:
             here = all(
                 o in done or o not in own or (o in group and x in o.domain)
                 for o in s.pointwise
+            ) and all(
+                o in done or o not in own or (o in group and x in o.loops)
+                for o in s.running
             )
             if here and all(o in done or o not in own for o in s.whole):
                 group[s] = None
@@ -216,6 +219,7 @@ class Nester:
         kept: set[Statement] = set()
         for s in reversed(group):
             per_turn = x in s.domain and s.kind in ("let", "reduce")
+            per_turn = per_turn and open_.isdisjoint(s.bound)
             users = self.users.get(s, ())
             rows = not open_ and any(self._belongs_to_rows(u, x) for u in users)
             if not per_turn or rows or any(u in kept for u in users):
@@ -255,7 +259,7 @@ class Nester:
                 continue
             chain[top] = None
             total += top.cost * _turns(top, x, self.hints)
-            if total > RECOMPUTE_COST:
+            if total > RECOMPUTE_COST and not s.unsettled:
                 return None
             stack.extend(o for o in top.pointwise if x in o.domain)
         return list(chain)

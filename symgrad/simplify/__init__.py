@@ -6,6 +6,7 @@ match.py         finding a pattern, filling in a template
 order.py         the order of the arguments of commutative operations
 rules.py         THE TABLE: the rules of the stages canonicalise, stabilise, specialise
 steps.py         rewrites that are no pattern: folding, powers, sums
+stable.py        the stable forms, with stable_*.py
 driver.py        applying stages to graphs
 trace.py         what was done, for people
 """

@@ -24,6 +24,11 @@ from symgrad.graph import (
 )
 
 
+def key(node: Node) -> tuple[int, str, bytes]:
+    """Smaller keys come first. Equal for one node only, but for hash collisions."""
+    return (*_rank(node), digest(node))
+
+
 def in_order(a: Node, b: Node) -> bool:
     """Does ``a`` come before ``b``, or is it the same?"""
     first, second = _rank(a), _rank(b)
