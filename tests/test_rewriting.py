@@ -15,10 +15,10 @@ from symgrad.graph import Node, Reduce
 from symgrad.interpret import evaluate
 from symgrad.ops import apply
 from symgrad.simplify import EXACT, REAL, STAGES, Rule, Simplifier, Step, simplify, wild
-from symgrad.simplify import driver as driver_module
 from symgrad.simplify.collect import Collector
 from symgrad.simplify.contract import contract
 from symgrad.simplify.cost import REGISTERS, cycles
+from symgrad.simplify.stable import LATE, STABILISE
 from symgrad.simplify.termination import decrease, measure
 
 N = g.size("x.0")
@@ -39,7 +39,12 @@ def total(indices: tuple, body: Node) -> Node:
 
 PROVED = ("canonicalise", "specialise")
 RULES = [r for s in PROVED for r in STAGES[s] if isinstance(r, Rule)]
-STEPS = {r.name: r for s in PROVED for r in STAGES[s] if isinstance(r, Step)}
+STEPS = {
+    r.name: r
+    for s in PROVED
+    for r in STAGES[s]
+    if isinstance(r, Step) and r not in (*STABILISE, *LATE)
+}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
@@ -78,12 +83,8 @@ def test_rules_that_run_in_circles_are_stopped_with_a_warning(monkeypatch):
     there = Rule("there", apply("exp", u), apply("sinh", u), REAL)
     back = Rule("back", apply("sinh", u), apply("exp", u), REAL)
     monkeypatch.setitem(STAGES, "canonicalise", (there, back))
-    driver_module._candidates.cache_clear()
-    try:
-        with pytest.warns(RewriteWarning, match="canonicalise"):
-            found = simplify([apply("exp", a)], ["canonicalise"])
-    finally:
-        driver_module._candidates.cache_clear()
+    with pytest.warns(RewriteWarning, match="canonicalise"):
+        found = simplify([apply("exp", a)], ["canonicalise"])
     assert found.roots[0] in (apply("exp", a), apply("sinh", a))
 
 
