@@ -361,8 +361,22 @@ class Ratio:
     below: tuple[Node, ...] = ()
 
 
-def ratio(node: Node, depth: int = 6) -> Ratio | None:
+_DEEPEST_RATIO = 6
+
+_ratios: WeakKeyDictionary[Node, Ratio | None] = WeakKeyDictionary()
+
+
+def ratio(node: Node, depth: int = _DEEPEST_RATIO) -> Ratio | None:
     """``node`` as a fraction whose divisors are sums; None if it is too large."""
+    if node in _ratios:
+        return _ratios[node]
+    found = _ratio(node, depth)
+    if depth == _DEEPEST_RATIO:
+        _ratios[node] = found
+    return found
+
+
+def _ratio(node: Node, depth: int) -> Ratio | None:
     if depth and is_call(node, "div"):
         a, b = args(node)
         first = ratio(a, depth - 1)

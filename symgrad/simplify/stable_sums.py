@@ -603,10 +603,11 @@ def variance(node: Node) -> Node | None:
     Source: Chan, Golub & LeVeque, The American Statistician 37 (1983) 242.
     """
     parts = terms(node)
-    for p, q in permutations(parts, 2):
-        squares, sums = _reductions(p[1]), _reductions(q[1])
-        if len(squares) != 1 or len(sums) != 2:
-            continue
+    inside = {p: _reductions(p[1]) for p in parts}
+    means = [p for p in parts if len(inside[p]) == 1]
+    products = [p for p in parts if len(inside[p]) == 2]
+    for p, q in ((p, q) for p in means for q in products):
+        squares, sums = inside[p], inside[q]
         (whole,), (a, b) = squares, sums
         if not _is_product(whole, a, b):
             continue
