@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 from symgrad.codegen import operations, streams
 from symgrad.codegen.embedding import add_rows, load_rows
@@ -11,11 +12,15 @@ from symgrad.codegen.llvm_text import Emitter, Module, Value
 from symgrad.codegen.lower import COMMON, StepWriter
 from symgrad.codegen.sums import COMBINE, IDENTITY, SumKey, combine, kind_of
 from symgrad.codegen.tiles import load_tile, transpose_kept
+from symgrad.graph import Const
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step
 from symgrad.schedule.statements import Statement
 
 SERIAL = ", ".join(COMMON)
+
+FEW_SUMS = 512
+"""Sums of a pass up to which the code around it is not optimised."""
 
 STACK_BYTES = 1 << 15
 """Objectives that need no more memory than this have it on the stack."""
@@ -62,9 +67,14 @@ class ModuleWriter:
         return StepWriter(emitter, self.plan, self.layout, step, vector)
 
     def _finish(
-        self, writer: StepWriter, name: str, parameters: Sequence[str] = COMMON
+        self,
+        writer: StepWriter,
+        name: str,
+        parameters: Sequence[str] = COMMON,
+        extra: str = "",
     ) -> None:
-        writer.home().finish(name, parameters, attributes=self.attributes)
+        attributes = f"{extra} {self.attributes}".strip()
+        writer.home().finish(name, parameters, attributes=attributes)
 
     # -- steps -----------------------------------------------------------------------
 
@@ -217,7 +227,7 @@ class ModuleWriter:
 
         writer.counted(Value("%low", "i64"), Value("%high", "i64"), chunk)
         extra = ("ptr %scratch", "i64 %low", "i64 %high")
-        self._finish(writer, f"chunks_{number}", (*COMMON, *extra))
+        self._finish(writer, f"chunks_{number}", (*COMMON, *extra), _haste(step))
 
     def _clear_partials(self, writer: StepWriter, step: Step, partial: Value) -> None:
         for place in step.sums:
@@ -265,7 +275,7 @@ class ModuleWriter:
             partials = writer.home().gep(first, offset, "i8"), source
             targets = writer.memory("work", "work", place.top), target
             streams.totals(writer, place, partials, targets, bytes_, chunks)
-        self._finish(writer, f"combine_{number}")
+        self._finish(writer, f"combine_{number}", extra=_haste(step))
 
     def _totals(
         self,
@@ -403,6 +413,17 @@ class ModuleWriter:
             return emitter.load(pointer, "i64")
 
         return read
+
+
+def _haste(step: Step) -> str:
+    """Attributes of what runs once per chunk: with few sums it takes longer to
+    optimise than it ever takes to run (a fifth of a small network's first call)."""
+    elements = 0
+    for place in step.sums:
+        if not all(isinstance(extent, Const) for extent in place.shape):
+            return ""
+        elements += prod(int(e.value) for e in place.shape if isinstance(e, Const))
+    return "noinline optnone" if elements <= FEW_SUMS else ""
 
 
 def _smaller(emitter: Emitter, a: Value, b: Value) -> Value:
