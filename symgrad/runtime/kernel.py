@@ -29,8 +29,8 @@ from symgrad.runtime.object_layout import address
 from symgrad.schedule import Plan, cost, make_plan
 from symgrad.schedule.legalise import (
     gather_form,
+    hoist_factors,
     inline_arrays,
-    invert_divisors,
     legalise,
 )
 
@@ -74,7 +74,7 @@ class Kernel:
         self.lanes = machine.lanes(dtype)
         legal = legalise(outputs, operations.native())
         inlined = inline_arrays(gather_form(legal, hints), hints)
-        self.outputs = invert_divisors(inlined)
+        self.outputs = hoist_factors(inlined)
         self.plan: Plan = make_plan(self.outputs, hints, self.lanes)
         used = {n.name for n in graph.walk(self.outputs) if isinstance(n, Input)}
         kept = {name: array for name, array in inputs.items() if name in used}
