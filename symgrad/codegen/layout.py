@@ -21,6 +21,7 @@ from symgrad.codegen.chosen_rows import (
 )
 from symgrad.graph import Const, Input, Load, Node
 from symgrad.schedule import cost
+from symgrad.schedule.choose import cost_per_row
 from symgrad.schedule.nest import statements_in
 from symgrad.schedule.plan import Place, Plan, Step
 
@@ -206,7 +207,7 @@ def _chunk_rows(
     """Rows of a chunk: a power of two of chunks, so that threads get equal shares."""
     sums = partial_bytes // 8
     least = max(CHUNK_COST, PARTIAL_COST * min(sums, LANE_SUMS))
-    wanted = rows * layout.plan.cost_per_row(step, lengths) / least
+    wanted = rows * cost_per_row(step, lengths) / least
     rows_at_least = max(MIN_CHUNK_ROWS, _rows_worth_sums(step, lengths))
     wanted = min(wanted, MAX_CHUNKS, rows / rows_at_least)
     if partial_bytes:

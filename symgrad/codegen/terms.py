@@ -23,7 +23,9 @@ class Term(NamedTuple):
     conditions: tuple[tuple[Node, bool], ...]
 
 
-def term_of(s: Statement, is_stored: Callable[[Node], bool]) -> Term:
+def term_of(
+    s: Statement, is_stored: Callable[[Node], bool], is_product: Callable[[Node], bool]
+) -> Term:
     """Take a term apart: nothing is added where ``where`` chooses 0, and products are
     fused with the sum."""
     body = s.value
@@ -43,8 +45,7 @@ def term_of(s: Statement, is_stored: Callable[[Node], bool]) -> Term:
     negative = _is(body, "neg") and not is_stored(body)
     if negative:
         body = body.children[0]
-    product = _is(body, "mul") and not is_stored(body)
-    factors = tuple(body.children) if product else (body,)
+    factors = tuple(body.children) if is_product(body) else (body,)
     return Term(factors, negative, tuple(conditions))
 
 

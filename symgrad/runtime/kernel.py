@@ -26,13 +26,8 @@ from symgrad.runtime import threads
 from symgrad.runtime.bounds import index_error
 from symgrad.runtime.cache import compile_cached
 from symgrad.runtime.object_layout import address
-from symgrad.schedule import Plan, cost, make_plan
-from symgrad.schedule.legalise import (
-    gather_form,
-    hoist_factors,
-    inline_arrays,
-    legalise,
-)
+from symgrad.schedule import Plan, cost, make_plan, schedule
+from symgrad.schedule.choose import cost_per_row
 
 PARALLEL_SECONDS = 100e-6
 """A pass estimated shorter than this runs on one thread."""
@@ -58,6 +53,7 @@ class Kernel:
     inputs: all arrays by name, parameters and data. specs: their types.
     order: the names of the parameters in the flat vector with their shapes, if the
         kernel is an objective (outputs: the loss, then one gradient per parameter).
+    lanes: rows per vector; None: as many as a vector holds.
     """
 
     def __init__(
@@ -68,22 +64,21 @@ class Kernel:
         dtype: str,
         hints: Mapping[str, int],
         order: Sequence[Input] = (),
+        lanes: int | None = None,
     ) -> None:
-        self.dtype, self.order = dtype, tuple(order)
+        self.dtype, self.order, self.hints = dtype, tuple(order), hints
         machine = cpu.host()
-        self.lanes = machine.lanes(dtype)
-        legal = legalise(outputs, operations.native())
-        inlined = inline_arrays(gather_form(legal, hints), hints)
-        self.outputs = hoist_factors(inlined)
-        self.plan: Plan = make_plan(self.outputs, hints, self.lanes)
-        used = {n.name for n in graph.walk(self.outputs) if isinstance(n, Input)}
+        self.lanes = lanes or machine.lanes(dtype)
+        self.plan: Plan = schedule(outputs, operations.native(), hints, self.lanes)
+        self.outputs = list(outputs)
+        used = {n.name for n in graph.walk(self.plan.outputs) if isinstance(n, Input)}
         kept = {name: array for name, array in inputs.items() if name in used}
         self.layout = Layout(
             self.plan,
             kept,
             dict(specs),
             dtype == "float32",
-            often_used(self.outputs),
+            often_used(self.plan.outputs),
             f'"prefer-vector-width"="{machine.vector_bits}"',
         )
         names = {parameter.name for parameter in self.order}
@@ -97,6 +92,14 @@ class Kernel:
         self.code = cpu.load_object(compile_cached(self.llvm))
         self._run = _RUN(self.code.address("run"))
         self._sized: dict[tuple[int, ...], Sized] = {}
+        arguments = outputs, inputs, specs, dtype
+        self._planned_for = lambda lengths: Kernel(*arguments, lengths, order, lanes)
+
+    def row_by_row(self) -> tuple[Plan, Layout]:
+        """The same loops without tiles of rows, as they are printed for people."""
+        plan = make_plan(self.plan.outputs, self.hints, self.lanes, tiled=False)
+        layout = self.layout
+        return plan, Layout(plan, layout.inputs, layout.specs, layout.single)
 
     @cached_property
     def asm(self) -> str:
@@ -121,11 +124,10 @@ class Kernel:
         """Estimated time of one call on one thread, roughly."""
         total, rows = 1e-6, iter(sizes.rows)
         for step in self.plan.steps:
-            cost_per_row = self.plan.cost_per_row(step, lengths)
             if step.row is not None:
-                total += next(rows) * cost_per_row * SECONDS_PER_COST
+                total += next(rows) * cost_per_row(step, lengths) * SECONDS_PER_COST
             else:
-                total += cost_per_row * 1e-9
+                total += cost_per_row(step, lengths) * 1e-9
         return total
 
     def sized(self, lengths: Mapping[str, int]) -> Sized:
@@ -135,7 +137,10 @@ class Kernel:
         if found is None:
             if len(self._sized) >= KEPT_SIZES:
                 self._sized.clear()
-            found = self._sized[key] = Sized(self, dict(lengths))
+            kernel = self
+            if any(cost.length(e, lengths) == 0 for e in self.plan.firsts):
+                kernel = self._planned_for(lengths)  # there is no first row
+            found = self._sized[key] = Sized(kernel, dict(lengths))
         return found
 
     def context(
