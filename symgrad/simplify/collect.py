@@ -55,7 +55,7 @@ class Collector:
         self,
         roots: Sequence[Node],
         trace: list[Rewrite],
-        varying: Collection[Input] | None,
+        varying: Collection[Input] | None = None,
     ) -> None:
         self.roots, self.trace = tuple(roots), trace
         self.order = graph.walk(self.roots)
