@@ -66,6 +66,9 @@ ROWS: tuple[Row, ...] = (
      {"z": "3 4"}, {"y": "4 4"}),
     ("sum(z @ (1/(1 + exp(-w))))", lambda m, z, w: m.sum(z @ (1 / (1 + m.exp(-w)))),
      {"z": "6 2", "w": "2 4"}, {}),
+    ("mean(digamma(v**2 + 1) * max(z, axis=-2))",
+     lambda m, v, z: m.mean(m.digamma(v**2 + 1) * m.max(z, axis=-2)),
+     {"v": "70"}, {"z": "70 70"}),
     ("sum(-(z * (y @ v)))", lambda m, z, y, v: m.sum(-(z * (y @ v))),
      {"v": "3 4"}, {"z": "5 4", "y": "5 3"}),
 )  # fmt: skip

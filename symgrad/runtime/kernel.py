@@ -99,6 +99,9 @@ class Kernel:
         self.code = cpu.load_object(compile_cached(self.llvm))
         self._run = _RUN(self.code.address("run"))
         self._sized: dict[tuple[int, ...], Sized] = {}
+        self._steps = (
+            self._functions()
+        )  # not when first needed: a fork may come between
 
     def row_by_row(self) -> tuple[Plan, Layout]:
         """The same loops without tiles of rows, as they are printed for people."""
@@ -111,8 +114,7 @@ class Kernel:
         """The processor's assembly."""
         return cpu.assembly(self.llvm)
 
-    @cached_property
-    def _steps(self) -> list[tuple[Any, Any]]:
+    def _functions(self) -> list[tuple[Any, Any]]:
         """Per step its function, and for passes the function that combines."""
         found: list[tuple[Any, Any]] = []
         for number, step in enumerate(self.plan.steps):

@@ -7,10 +7,13 @@ split gives the same bits.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cache
+from typing import Any
 
 
 def default_threads() -> int:
@@ -41,24 +44,50 @@ def in_parallel(task: Callable[[int, int, int], None], chunks: int, count: int) 
     count = max(1, min(count, chunks))
     bounds = [chunks * k // count for k in range(count + 1)]
     others: list[Future[None]] = []
-    if count > 1:
-        pool = _pool(count - 1)
-        for k in range(1, count):
-            others.append(pool.submit(task, k, bounds[k], bounds[k + 1]))
+    for k in range(1, count):
+        try:
+            others.append(_pool(count - 1).submit(task, k, bounds[k], bounds[k + 1]))
+        except RuntimeError:  # the interpreter is ending: no more work for its workers
+            task(k, bounds[k], bounds[count])
+            break
     task(0, bounds[0], bounds[1])
     for other in others:
         other.result()
 
 
+# --- Forks ----------------------------------------------------------------------------
+
+
+def _llvm_lock() -> Any:
+    """llvmlite's own lock: another thread may be freeing code when this one forks."""
+    library = getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None)
+    return getattr(library, "_lock", None) or nullcontext()
+
+
+_held: list[Any] = []
+
+
+def _before_fork() -> None:
+    """No kernel is half made in the child, and no lock is nobody's."""
+    building.acquire()
+    lock = _llvm_lock()
+    lock.__enter__()
+    _held.append(lock)
+
+
 def _after_fork() -> None:
-    """The child has none of the workers, and is nobody's but its own."""
-    _pool.cache_clear()
+    _held.pop().__exit__(None, None, None)
     building.release()
+
+
+def _after_fork_in_child() -> None:
+    _after_fork()
+    _pool.cache_clear()  # the workers have stayed with the parent
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=building.acquire,  # no kernel is half made in the child
-        after_in_parent=building.release,
-        after_in_child=_after_fork,
+        before=_before_fork,
+        after_in_parent=_after_fork,
+        after_in_child=_after_fork_in_child,
     )
