@@ -270,11 +270,11 @@ def _checked(
 
 def _program(expression: Any, limits: Limits | None) -> Program:
     if isinstance(expression, str):
-        from symgrad.language.parser import parse_text
+        from symgrad.language.parser import Limits, parse_text
+        from symgrad.runtime.collector import paused_collector
 
-        if limits is None:
-            return parse_text(expression)
-        return parse_text(expression, limits)
+        with paused_collector:
+            return parse_text(expression, limits or Limits())
     from symgrad.language.syntax import Program
 
     if isinstance(expression, Program):
@@ -298,7 +298,8 @@ def _names(wrt: Sequence[str]) -> tuple[str, ...]:
             f"wrt has {reserved!r}, a reserved word of Python that no formula can use; "
             f"{reserved}_ would be a name"
         )
-    double = next((n for n in names if names.count(n) > 1), None)
+    seen: set[str] = set()
+    double = next((n for n in names if n in seen or seen.add(n)), None)
     if double is not None:
         raise ArgumentError(f"wrt names {double} twice")
     return names

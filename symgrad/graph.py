@@ -39,11 +39,12 @@ class Node:
     functions below.
     """
 
-    __slots__ = ("__weakref__", "children", "free", "type")
+    __slots__ = ("__weakref__", "children", "digest", "free", "type")
 
     children: tuple[Node, ...]
     free: frozenset[Index]
     type: str
+    digest: bytes  # kept by simplify.order; absent before it is first asked for
 
     def __repr__(self) -> str:
         return to_text(self)

@@ -22,7 +22,8 @@ import pytest
 import symgrad as sg
 from symgrad.codegen import cpu
 from symgrad.errors import CacheWarning
-from symgrad.runtime import cache, kernel, threads
+from symgrad.runtime import cache, kernel
+from symgrad.runtime.building import building
 
 ROOT = Path(__file__).parents[1]
 TEXT = "mean((tanh(X @ w + b) - y)**2)"
@@ -460,5 +461,5 @@ def test_a_broken_compiler_is_told_and_forgotten(monkeypatch, place):
             with pytest.raises(type(error)):
                 loss.value_and_grad(**given)
     assert_right(loss.value_and_grad(**given), given)
-    assert threads.building.acquire(blocking=False)  # and nothing is held
-    threads.building.release()
+    assert building.acquire(blocking=False)  # and nothing is held
+    building.release()

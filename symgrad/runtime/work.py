@@ -16,6 +16,7 @@ from symgrad.codegen.layout import Layout
 from symgrad.codegen.operations import BASIC
 from symgrad.graph import Array, Call, Index, Input, Load, Node, Scatter
 from symgrad.schedule import Plan, cost
+from symgrad.schedule.cost import INTERNAL
 from symgrad.schedule.nest import Item, Loop, statements_in
 from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
@@ -42,7 +43,7 @@ class Work:
             self.flops += ARITHMETIC[op] * turns
         elif op in BASIC and op != "mod":  # the remainder is a function of C
             self.other += turns
-        elif op != "cast":
+        elif op not in ("cast", *INTERNAL):
             self.calls[op] += turns
 
 
