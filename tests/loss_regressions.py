@@ -69,6 +69,11 @@ ROWS: tuple[Row, ...] = (
     ("mean(digamma(v**2 + 1) * max(z, axis=-2))",
      lambda m, v, z: m.mean(m.digamma(v**2 + 1) * m.max(z, axis=-2)),
      {"v": "70"}, {"z": "70 70"}),
+    ("(z @ y)[:-1][0:-3] @ v", lambda m, v, z, y: (z @ y)[:-1][0:-3] @ v,
+     {"v": "2"}, {"z": "6 2", "y": "2"}),
+    ("h = exp(z @ y)\nh[:3] @ v + sum(h**2)",
+     lambda m, v, z, y: m.exp(z @ y)[:3] @ v + m.sum(m.exp(z @ y) ** 2),
+     {"v": "3"}, {"z": "6 70", "y": "70"}),
     ("sum(-(z * (y @ v)))", lambda m, z, y, v: m.sum(-(z * (y @ v))),
      {"v": "3 4"}, {"z": "5 4", "y": "5 3"}),
 )  # fmt: skip
