@@ -312,6 +312,11 @@ class _Describer:
             "lanes": "per lane, folded at the end of a chunk",
             "tiled": "after each tile of rows, lanes along its elements",
         }.get(place.sums or "", "added to the sums of the chunk block by block")
+        if place.top is not None:
+            extremum = self.outline.names[place.top.statement]
+            how = (
+                f"per lane, relative to {extremum} so far, rescaled where that changes"
+            )
         name = self.outline.names[place.statement] + self._shape(place)
         return Kept(name, 8 * count, how)
 

@@ -20,8 +20,13 @@ from symgrad.errors import (
 )
 from symgrad.language.syntax import Name, same, walk
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import as_parameter, first_bad
-from symgrad.runtime.derivatives import gradient_kernel, gradient_nodes, hvp_kernel
+from symgrad.runtime.arrays import as_parameter, by_name, first_bad
+from symgrad.runtime.derivatives import (
+    gradient_kernel,
+    gradient_nodes,
+    hvp_kernel,
+    value_kernel,
+)
 from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.objective import Objective
 from symgrad.runtime.repeat import Repeat
@@ -162,8 +167,8 @@ class Compiled:
         from symgrad.codegen.numba_source import kernel_source
 
         kernel = self._main_kernel(self._latest())
-        title = self._source.text
-        return kernel_source(kernel.plan, kernel.layout, kernel.order, title)
+        plan, layout = kernel.row_by_row()
+        return kernel_source(plan, layout, kernel.order, self._source.text)
 
     @property
     def rewrites(self) -> list[Any]:
@@ -256,7 +261,7 @@ class Loss(Compiled):
                 self._specialiser.note(*self._repeat_value.served)
                 return quick
         found, arrays = self._prepare(values)
-        kernel = found.kernel("value", lambda: [found.value])
+        kernel = value_kernel(found)
         value = float(self._call(found, kernel, arrays)[0])
         if not np.isfinite(value):
             self._blame(arrays, "loss")
@@ -287,6 +292,8 @@ class Loss(Compiled):
         arrays: Arrays,
     ) -> Repeat | None:
         """For the next call, if it is like this one; None for large losses."""
+        if any(name not in arrays for name in values):
+            return None  # spelled otherwise
         lengths = found.lengths(arrays)
         assert lengths is not None
         sized = kernel.sized(lengths)
@@ -401,6 +408,7 @@ def direction_arrays(
     wrt: tuple[str, ...], direction: Mapping[str, Any], arrays: Arrays
 ) -> Arrays:
     """The inputs of kernels for a direction, checked; a part left out is zero."""
+    direction = by_name(direction)
     extra = [name for name in direction if name not in wrt]
     if extra:
         raise ArgumentError(

@@ -6,6 +6,7 @@ order of ``wrt``, each in C order.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from math import isnan
@@ -16,10 +17,18 @@ from numpy.typing import NDArray
 
 from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, warn
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import as_array, as_parameter, first_bad
+from symgrad.runtime.arrays import as_array, as_parameter, by_name, first_bad
 from symgrad.runtime.bound import BoundKernels
-from symgrad.runtime.derivatives import directions, gradient_nodes, hvp_nodes
+from symgrad.runtime.derivatives import (
+    directions,
+    gradient_kernel,
+    gradient_nodes,
+    hessian_nodes,
+    hvp_nodes,
+    value_nodes,
+)
 from symgrad.runtime.entry import NativeEntry, vector_function
+from symgrad.runtime.inline import Inlined, few_lanes, inlined
 from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
 
@@ -27,6 +36,9 @@ if TYPE_CHECKING:
     from symgrad.runtime.statistics import Statistics
 
 Vector = NDArray[np.float64]
+
+SMALL_HESSIAN = 64
+"""The Hessian of so many parameters comes from one kernel, in one evaluation."""
 
 
 class Objective:
@@ -43,6 +55,7 @@ class Objective:
     ) -> None:
         self._specialiser = specialiser
         self._source: Source = specialiser.source
+        data = by_name(data)
         clash = [name for name in self._source.wrt if name in data]
         if clash:
             raise ArgumentError(
@@ -82,7 +95,7 @@ class Objective:
 
     def pack(self, params: Mapping[str, Any], /) -> Vector:
         """The flat vector of a dict of parameters. Sets their shapes on first use."""
-        wrt = self._source.wrt
+        params, wrt = by_name(params), self._source.wrt
         missing = [name for name in wrt if name not in params]
         extra = [name for name in params if name not in wrt]
         if missing or extra:
@@ -213,10 +226,31 @@ class Objective:
         return result
 
     def hessian(self, x: Any, /) -> NDArray[np.float64]:
-        """Second derivatives (P, P) at ``x``: P Hessian products, made symmetric."""
+        """Second derivatives (P, P) at ``x``, symmetric.
+
+        Up to ``SMALL_HESSIAN`` parameters: one kernel. Else P Hessian products.
+        """
         x = self._vector(x)
+        if x.size <= SMALL_HESSIAN:
+            return self._small_hessian(x)
         columns = [self.hvp(x, unit) for unit in np.eye(x.size)]
         matrix = np.array(columns).reshape(x.size, x.size)
+        return 0.5 * (matrix + matrix.T)
+
+    def _small_hessian(self, x: Vector) -> NDArray[np.float64]:
+        """The blocks of parameters a <= b; the others are their transposes."""
+        context = self._blocks
+        outs = [np.empty(context.shape(node)) for node in context.kernel.outputs]
+        self._evaluate(context, x, outs)
+        sizes = [part.size for part in self._views(x)]
+        starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        places = [slice(a, b) for a, b in itertools.pairwise(starts)]
+        matrix = np.empty((x.size, x.size))
+        blocks = itertools.combinations_with_replacement(range(len(sizes)), 2)
+        for (a, b), out in zip(blocks, outs, strict=True):
+            block = out.reshape(sizes[a], sizes[b])
+            matrix[places[b], places[a]] = block.T
+            matrix[places[a], places[b]] = block
         return 0.5 * (matrix + matrix.T)
 
     def _output(self, out: Vector) -> Vector:
@@ -291,7 +325,7 @@ class Objective:
 
     @cached_property
     def _value(self) -> Context:
-        return self._kernels.context("value", [self._found.value], self._workers())
+        return self._kernels.context("value", value_nodes(self._found), self._workers())
 
     @cached_property
     def _gradient(self) -> Context:
@@ -305,6 +339,11 @@ class Objective:
         return self._kernels.context(
             "hvp", hvp_nodes(self._found), self._workers(), along
         )
+
+    @cached_property
+    def _blocks(self) -> Context:
+        nodes = hessian_nodes(self._found)
+        return self._kernels.context("hessian", nodes, self._workers())
 
     @cached_property
     def _value_function(self) -> Callable[..., float] | None:
@@ -337,6 +376,22 @@ class Objective:
             return None
         function = context.kernel.code.address("objective")
         return NativeEntry(function, context.address, (self, context))
+
+    @property
+    def inlined(self) -> Inlined | None:
+        """The loss and gradient as text for a compiled loop; None if it is too large
+        to gain by that."""
+        return self._inlined
+
+    @cached_property
+    def _inlined(self) -> Inlined | None:
+        if self.native is None:
+            return None
+        context, lanes = self._gradient, few_lanes(self._gradient)
+        if lanes is not None and not self._kernels.stored:
+            kernel = gradient_kernel(self._found, lanes)
+            context = self._found.context(kernel, self._kernels.arrays)
+        return inlined(context, self.size)
 
     @property
     def seconds_per_call(self) -> float:
@@ -415,6 +470,25 @@ class Objective:
                 f"are as long as {', '.join(names)}: {error.message}"
             ) from None
         return other
+
+    def buffered(
+        self, rows: int, /
+    ) -> tuple[Objective, list[tuple[NDArray[Any], NDArray[Any]]]]:
+        """The same loss on ``rows`` rows, whose data the caller may overwrite.
+
+        Returns:
+            The objective, and each array that is led by the rows with the buffer
+            (C order, ``rows`` rows) that the objective reads in its place. Arrays whose
+            rows are not contiguous are copied for that.
+        """
+        other = self.batch(np.arange(rows))
+        pairs = []
+        for name in self._row_arrays:
+            source = self.data[name]
+            if len(source) and not source[0].flags.c_contiguous:
+                source = np.ascontiguousarray(source)
+            pairs.append((source, other.data[name]))
+        return other, pairs
 
 
 def _restored(
