@@ -53,6 +53,7 @@ from symgrad.simplify.stable_step import (
     log,
     log1p,
     negative,
+    opposite,
     plain_difference,
     power,
     sigmoid,
@@ -156,10 +157,10 @@ def hyperbolic_tangent(node: Node) -> Node | None:
     """``(exp(x) - exp(-x))/(exp(x) + exp(-x)) -> tanh(x)``,
     ``(1 - exp(-2*x))/(1 + exp(-2*x)) -> tanh(x)``."""
     (c, a), (d, b) = (split_coefficient(x) for x in args(node))
-    if is_call(a, "sinh") and is_call(b, "cosh") and args(a) == args(b):
+    if is_call(a, "sinh") and is_call(b, "cosh") and _same_size(a, b):
         return times_constant(c / d, tanh(args(a)[0]))
-    if is_call(b, "sinh") and is_call(a, "cosh") and args(a) == args(b):
-        return times_constant(c / d, ONE) / tanh(args(a)[0])
+    if is_call(b, "sinh") and is_call(a, "cosh") and _same_size(a, b):
+        return times_constant(c / d, ONE) / tanh(args(b)[0])
     pair = _two_exponentials(b)
     if pair is None:
         return None
@@ -178,6 +179,12 @@ def hyperbolic_tangent(node: Node) -> Node | None:
     if mine != {x, y} or pair[0].c != pair[1].c:
         return None
     return times_constant(c / d / pair[0].c, tanh(half(plain_difference(x, y))))
+
+
+def _same_size(a: Node, b: Node) -> bool:
+    """Are the arguments of two calls equal, or opposite?"""
+    x, y = args(a)[0], args(b)[0]
+    return x is y or opposite(x, y)
 
 
 def quotient_of_expm1(node: Node) -> Node | None:
@@ -429,7 +436,7 @@ _Rewrite = Callable[[Node], Node | None]
 # fmt: off
 RATIOS = (
     stable("tanh", "div", hyperbolic_tangent,
-           (expm1(-2.0*u)/(1.0 + exp(-2.0*u)), sinh(u)/cosh(u),
+           (expm1(-2.0*u)/(1.0 + exp(-2.0*u)), sinh(u)/cosh(-u),
             (exp(u) - exp(v))/(exp(u) + exp(v)), cosh(u)/sinh(u)),
            u=(750.0, 3000.0), v=(750.0, 3000.0)),
     stable("sigmoid", "div", logistic,
