@@ -1,7 +1,7 @@
 """Evaluate graph nodes inside open loops.
 
-Products inside sums are fused (FMA) by a rule that looks at the graph only, so that a
-node has the same bits wherever it is evaluated.
+Products inside sums are fused (FMA) by a rule that is the same for a node and for all
+that are like it (``Plan.is_term``): it has the same bits wherever it is evaluated.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from symgrad import graph
 from symgrad.codegen import operations, subroutines
 from symgrad.codegen.addresses import Addresses
 from symgrad.codegen.bounds import is_guarded, provably_inside
+from symgrad.codegen.chosen_rows import RowGather
 from symgrad.codegen.layout import static_stride
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.scopes import Placed
 from symgrad.graph import Call, Const, Index, Input, Load, Node, Size
+from symgrad.schedule.cost import CHECKED
 from symgrad.schedule.statements import Statement
+from symgrad.schedule.streaming import is_running
 
 
 class Evaluator(Addresses):
@@ -68,6 +71,8 @@ class Evaluator(Addresses):
 
     def _operands(self, node: Node) -> Sequence[Node]:
         if isinstance(node, Call):
+            if is_running(node):
+                return () if self._accumulating(node) else node.args[:1]
             fused = self._fused(node)
             return fused if fused is not None else node.args
         if isinstance(node, Load):
@@ -87,7 +92,9 @@ class Evaluator(Addresses):
         if isinstance(node, Load):
             return self._load(node)
         assert isinstance(node, Call), node
-        return self._call(node)
+        if node.op == CHECKED:
+            return self.placed(self._checked(node.args[0], node.args[1]))
+        return self._running(node) if is_running(node) else self._call(node)
 
     # -- operations ------------------------------------------------------------------
 
@@ -105,7 +112,7 @@ class Evaluator(Addresses):
         return None
 
     def _product(self, node: Node) -> bool:
-        return isinstance(node, Call) and node.op == "mul" and not self._stored(node)
+        return self.plan.is_term(node)
 
     def _call(self, node: Call) -> Placed:
         fused = self._fused(node)
@@ -114,14 +121,37 @@ class Evaluator(Addresses):
         lanes = max((value.lanes for value, _ in found), default=1)
         args = [self.widen(value, lanes, inner) for value, inner in found]
         emitter = self.at(level)
+        emitter.limit_block()
         if fused is not None:
             return self._fma(emitter, node, args), level
         if node.op == "cast":
             return operations.cast(emitter, args[0], self.type), level
-        if node.op in self.layout.called:
-            attributes = self.layout.attributes
-            return subroutines.call(emitter, node.op, args, attributes), level
-        return operations.emit(emitter, node.op, args), level
+        if operations.is_basic(node.op):
+            return operations.emit(emitter, node.op, args), level
+        return self._function(emitter, node, args, lanes), level
+
+    def _function(
+        self, emitter: Emitter, node: Call, args: list[Value], lanes: int
+    ) -> Value:
+        """A function of the vector math, one hardware vector after the other: their
+        many constants and intermediate values need the registers. Turns that run
+        together call a subroutine rather than to have a copy each."""
+        results, op = [], node.op
+        copied = self.jam is not None and self.jam in node.free
+        for k in range(0, lanes, self.vector):
+            parts = [self._part(emitter, a, k) for a in args]
+            if op in self.layout.called or (copied and op != "polygamma"):
+                attributes = self.layout.attributes
+                results.append(subroutines.call(emitter, op, parts, attributes))
+            else:
+                results.append(operations.emit(emitter, op, parts))
+        return emitter.join(results)
+
+    def _part(self, emitter: Emitter, value: Value, start: int) -> Value:
+        """The hardware vector of ``value`` that starts at lane ``start``."""
+        if value.lanes <= self.vector:
+            return value
+        return emitter.parts(value, self.vector)[start // self.vector]
 
     def _fma(self, emitter: Emitter, node: Call, args: list[Value]) -> Value:
         a, b, c = args
@@ -154,6 +184,19 @@ class Evaluator(Addresses):
             return emitter.binary("add", self.row_base, numbers), self.row_level
         raise AssertionError(f"the loop over {graph.index_name(node)} is not open")
 
+    # -- extrema of the rows so far --------------------------------------------------
+
+    def _accumulating(self, node: Node) -> bool:
+        """Whether the extremum is being looked for in this pass."""
+        statement = self.plan.of[node.children[0]]
+        return any(place.statement is statement for place in self.step.sums)
+
+    def _running(self, node: Node) -> Placed:
+        """The extremum of the rows so far; of all rows, if an earlier pass found it."""
+        found = self.find(node.children[0])
+        assert found is not None
+        return found
+
     # -- loads -----------------------------------------------------------------------
 
     def _load(self, node: Load) -> Placed:
@@ -171,7 +214,10 @@ class Evaluator(Addresses):
 
     def _load_input(self, node: Load, array: Input) -> Placed:
         if self._tiled(node, array):
-            return self._load_tile(node, array)
+            return self._load_column(node, "tile", self.step, array.name)
+        if self._is_row_gather(node, array):
+            gather = RowGather(array, node.indices[0])
+            return self._load_column(node, "rows", self.step, gather)
         spec = self.layout.specs[array.name]
         base, dtype = self.input_base(array)
         indices = self.checked(node.indices, array.shape)
@@ -184,6 +230,7 @@ class Evaluator(Addresses):
                 strides.append(graph.const(static))
         kind = operations.STORED[dtype][0]
         address = self.address(base, kind, indices, strides)
+        self.prefetch(address, kind)
         loaded = self.fetch(address, kind, self._guard(node.indices, array.shape))
         value = operations.from_memory(self.emitter, loaded, dtype, self.type)
         return value, address.level
@@ -195,9 +242,19 @@ class Evaluator(Addresses):
         rows = node.indices[0] is self.row is self.step.row
         return rows and array in self.layout.tiles(self.step)
 
-    def _load_tile(self, node: Load, array: Input) -> Placed:
-        base = self.memory("scratch", "tile", array.name)
-        shape = array.shape[1:]
+    def _is_row_gather(self, node: Load, array: Input) -> bool:
+        """Whether the element is in the chosen rows of the current block."""
+        if self.row is not self.step.row or self.lanes == 1 or len(node.indices) < 2:
+            return False
+        if any(self.row in i.free for i in node.indices[1:]):
+            return False
+        gather = RowGather(array, node.indices[0])
+        return gather in self.layout.row_gathers(self.step)
+
+    def _load_column(self, node: Load, *key: object) -> Placed:
+        """One column of a block of rows that was copied to scratch memory."""
+        base = self.memory("scratch", *key)
+        shape = node.array.shape[1:]
         indices = self.checked(node.indices[1:], shape)
         strides = self.strides(shape, range(len(shape)))
         found = self.address(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
-_BYTES = {"double": 8, "float": 4, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "ptr": 8}
+BYTES = {"double": 8, "float": 4, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "ptr": 8}
 _MANGLED = {
     "double": "f64",
     "float": "f32",
@@ -26,6 +26,9 @@ _MANGLED = {
     "ptr": "p0",
 }
 _FLOATS = ("double", "float")
+
+LONG_BLOCK = 1000
+"""Lines of a basic block at which another one is begun."""
 
 
 class Value:
@@ -75,11 +78,12 @@ def _float_bits(value: float) -> int:
 class Region:
     """Lines of one loop body (or of the whole function) and its last block's label."""
 
-    __slots__ = ("label", "lines")
+    __slots__ = ("begin", "label", "lines")
 
     def __init__(self, label: str) -> None:
         self.lines: list[str] = []
         self.label = label
+        self.begin = 0  # the line at which limit_block last began a block
 
 
 class Module:
@@ -309,6 +313,20 @@ class Emitter:
             len(picks),
         )
 
+    def parts(self, a: Value, lanes: int) -> list[Value]:
+        """``a`` cut into vectors of ``lanes`` lanes."""
+        if a.lanes <= lanes:
+            return [a]
+        return [self._slice(a, start, lanes) for start in range(0, a.lanes, lanes)]
+
+    def join(self, parts: Sequence[Value]) -> Value:
+        """The lanes of all parts, one after the other; their number a power of two."""
+        parts = list(parts)
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [self.concatenate(a, b) for a, b in pairs]
+        return parts[0]
+
     def concatenate(self, a: Value, b: Value) -> Value:
         """The lanes of ``a``, then those of ``b``."""
         return self.shuffle(a, b, range(2 * a.lanes))
@@ -353,7 +371,7 @@ class Emitter:
         self, pointer: Value, type: str, lanes: int = 1, mask: Value | None = None
     ) -> Value:
         """Consecutive elements from ``pointer``; lanes off in ``mask`` give zero."""
-        spelled, align = spell(type, lanes), _BYTES[type]
+        spelled, align = spell(type, lanes), BYTES[type]
         if mask is None or lanes == 1:
             return self._result(
                 f"load {spelled}, ptr {pointer.name}, align {align}", type, lanes
@@ -367,6 +385,13 @@ class Emitter:
             lanes,
         )
 
+    def prefetch(self, pointer: Value) -> None:
+        """Ask for the cache line at ``pointer``; it may lie outside of all arrays."""
+        self._declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.raw(
+            f"call void @llvm.prefetch.p0(ptr {pointer.name}, i32 0, i32 3, i32 1)"
+        )
+
     def gather(self, pointers: Value, type: str, mask: Value) -> Value:
         """One element from each pointer; lanes off in ``mask`` give zero."""
         lanes, spelled = pointers.lanes, spell(type, pointers.lanes)
@@ -375,7 +400,7 @@ class Emitter:
             f"declare {spelled} @{name}({pointers.spelled}, {mask.spelled}, {spelled})"
         )
         return self._result(
-            f"call {spelled} @{name}({pointers.spelled} align {_BYTES[type]} "
+            f"call {spelled} @{name}({pointers.spelled} align {BYTES[type]} "
             f"{pointers.name}, {mask.spelled} {mask.name}, {spelled} zeroinitializer)",
             type,
             lanes,
@@ -383,7 +408,7 @@ class Emitter:
 
     def store(self, value: Value, pointer: Value, mask: Value | None = None) -> None:
         """Consecutive elements to ``pointer``; lanes off in ``mask`` are untouched."""
-        align = _BYTES[value.type]
+        align = BYTES[value.type]
         if mask is None or value.lanes == 1:
             self.raw(
                 f"store {value.spelled} {value.name}, ptr {pointer.name}, align {align}"
@@ -405,10 +430,21 @@ class Emitter:
         )
         self.raw(
             f"call void @{name}({value.spelled} {value.name}, {pointers.spelled} "
-            f"align {_BYTES[value.type]} {pointers.name}, {mask.spelled} {mask.name})"
+            f"align {BYTES[value.type]} {pointers.name}, {mask.spelled} {mask.name})"
         )
 
     # -- control ---------------------------------------------------------------------
+
+    def limit_block(self) -> None:
+        """Go on in a new basic block if this one is long: LLVM's time grows with the
+        square of a block."""
+        region = self.region
+        if len(region.lines) - region.begin < LONG_BLOCK:
+            return
+        following = self.label("next")
+        self.raw(f"br label %{following}")
+        region.lines.append(f"{following}:")
+        region.label, region.begin = following, len(region.lines)
 
     def branch_if(
         self, condition: Value, then: Callable[[], Value], otherwise: Value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from symgrad.codegen import operations
+from symgrad.codegen import operations, streams
+from symgrad.codegen.embedding import add_rows, load_rows
 from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
 from symgrad.codegen.llvm_text import Emitter, Module, Value
 from symgrad.codegen.lower import COMMON, StepWriter
@@ -16,12 +17,15 @@ from symgrad.schedule.statements import Statement
 
 SERIAL = ", ".join(COMMON)
 
+STACK_BYTES = 1 << 15
+"""Objectives that need no more memory than this have it on the stack."""
+
 
 class ModuleWriter:
     """Writes all functions of one kernel.
 
-    lanes: rows per vector in passes. flat: also the entry on flat vectors; the outputs
-    are a loss and the gradients, in order.
+    lanes: elements of a hardware vector. flat: also the entry on flat vectors; the
+    outputs are a loss and the gradients, in order.
     """
 
     def __init__(
@@ -49,12 +53,13 @@ class ModuleWriter:
             self._narrow()
         self._run()
         if self.flat:
+            self._evaluate()
             self._objective()
         return self.module.text()
 
-    def _writer(self, step: Step, lanes: int = 1) -> StepWriter:
+    def _writer(self, step: Step, vector: int = 1) -> StepWriter:
         emitter = Emitter(self.module, self.features)
-        return StepWriter(emitter, self.plan, self.layout, step, lanes)
+        return StepWriter(emitter, self.plan, self.layout, step, vector)
 
     def _finish(
         self, writer: StepWriter, name: str, parameters: Sequence[str] = COMMON
@@ -88,9 +93,11 @@ class ModuleWriter:
             results = self._rows(writer, loop, keys, start, low, high)
             writer.sums.update(zip(keys, results, strict=True))
         for place in step.sums:
-            if place.sums == "register":
+            if streams.followers(step, place):
+                self._flush_stream(writer, place)
+            elif place.sums == "register":
                 self._flush_register(writer, place)
-            elif place.sums == "lanes":
+            elif place.sums == "lanes" and place.top is None:
                 self._flush_lanes(writer, place)
         extra = ("ptr %scratch", "ptr %partial", "i64 %begin", "i64 %end")
         self._finish(writer, f"pass_{number}", (*COMMON, *extra))
@@ -104,8 +111,8 @@ class ModuleWriter:
         begin: Value,
         end: Value,
     ) -> list[Value]:
-        """The loop over rows, ``lanes`` at a time; the last block is masked."""
-        lanes = self.lanes
+        """The loop over rows, a block at a time; the last block is masked."""
+        lanes = writer.lanes
         emitter = writer.home()
         bound = emitter.splat(end, lanes)
 
@@ -113,8 +120,12 @@ class ModuleWriter:
             writer.open_lanes(loop, counter, bound)
             for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
                 load_tile(writer, array, end)
+            for gather in self.layout.row_gathers(writer.step):
+                load_rows(writer, gather)
             writer.sums.update(zip(keys, phis, strict=True))
             writer.items(loop.items)
+            for place in self.layout.row_scatters(writer.step):
+                add_rows(writer, place)
             writer.close_lanes()
             return [writer.sums[key] for key in keys]
 
@@ -164,6 +175,18 @@ class ModuleWriter:
             self._add(writer, place, value, emitter.gep(target, counter, "double"))
 
         writer.counted(0, writer.count(place.shape), body)
+
+    def _flush_stream(self, writer: StepWriter, top: Place) -> None:
+        emitter, kind = writer.home(), kind_of(top.statement)
+        register = writer.sums.pop((top.statement, None), None)
+        streams.flush(
+            writer,
+            top,
+            streams.followers(writer.step, top),
+            lambda a, b: combine(emitter, kind, a, b),
+            lambda a: emitter.fold_lanes(COMBINE[kind], a),
+            register,
+        )
 
     def _add(
         self, writer: StepWriter, place: Place, value: Value, pointer: Value
@@ -235,7 +258,13 @@ class ModuleWriter:
             target = writer.memory("work", "work", place)
             offset = writer.context("partial", place, type="i64")
             source = writer.home().gep(first, offset, "i8")
-            self._totals(writer, place, source, target, bytes_, chunks)
+            if place.top is None:
+                self._totals(writer, place, source, target, bytes_, chunks)
+                continue
+            offset = writer.context("partial", place.top, type="i64")
+            partials = writer.home().gep(first, offset, "i8"), source
+            targets = writer.memory("work", "work", place.top), target
+            streams.totals(writer, place, partials, targets, bytes_, chunks)
         self._finish(writer, f"combine_{number}")
 
     def _totals(
@@ -249,20 +278,20 @@ class ModuleWriter:
     ) -> None:
         kind = kind_of(place.statement)
         emitter = writer.emitter
-        start = emitter.const(IDENTITY[kind], "double")
 
-        def element(k: Value, _: list[Value]) -> None:
+        def elements(k: Value, width: int) -> None:
             here = emitter.gep(source, k, "double")
+            start = emitter.const(IDENTITY[kind], "double", width)
 
             def chunk(c: Value, total: list[Value]) -> list[Value]:
                 pointer = emitter.gep(here, emitter.binary("mul", c, bytes_), "i8")
-                value = emitter.load(pointer, "double")
+                value = emitter.load(pointer, "double", width)
                 return [combine(emitter, kind, total[0], value)]
 
             total = writer.counted(0, chunks, chunk, [start])[0]
             emitter.store(total, emitter.gep(target, k, "double"))
 
-        writer.counted(0, writer.count(place.shape), element)
+        writer.stretches(writer.count(place.shape), elements)
 
     # -- whole kernels ---------------------------------------------------------------
 
@@ -276,16 +305,16 @@ class ModuleWriter:
 
             def body(
                 k: Value,
-                _: list[Value],
+                width: int,
                 e: Emitter = emitter,
                 source: Value = source,
                 target: Value = target,
             ) -> None:
-                value = e.load(e.gep(source, k, "double"), "double")
+                value = e.load(e.gep(source, k, "double"), "double", width)
                 narrow = e.convert("fptrunc", value, "float")
                 e.store(narrow, e.gep(target, k, "float"))
 
-            writer.counted(0, writer.count(self.layout.inputs[name].shape), body)
+            writer.stretches(writer.count(self.layout.inputs[name].shape), body)
         self._finish(writer, "narrow")
 
     def _run(self) -> None:
@@ -306,12 +335,10 @@ class ModuleWriter:
             emitter.raw(f"call void @combine_{number}({SERIAL})")
         emitter.finish("run", (*COMMON, "ptr %scratch"), attributes=self.attributes)
 
-    def _objective(self) -> None:
-        """The entry on flat vectors; it takes its memory from malloc."""
+    def _evaluate(self) -> None:
+        """The kernel on flat vectors, with the caller's memory; NaN where an index was
+        out of bounds."""
         emitter = Emitter(self.module, self.features)
-        declare = self.module.declarations
-        declare["declare ptr @malloc(i64)"] = None
-        declare["declare void @free(ptr)"] = None
         x, gradient = Value("%x", "ptr"), Value("%gradient", "ptr")
         names = self.layout.parameters()
         emitter.raw(f"%params = alloca ptr, i64 {max(1, len(names))}")
@@ -329,15 +356,43 @@ class ModuleWriter:
             _set_pointer(emitter, "%outs", k, pointer)
         last = len(self.plan.outputs)
         _set_pointer(emitter, "%outs", last, Value("%status", "ptr"))
-        emitter.raw(f"%work = call ptr @malloc(i64 {slot('memory bytes').name})")
         scratch = emitter.gep(Value("%work", "ptr"), slot("work bytes"), "i8")
         emitter.raw(f"call void @run({SERIAL}, ptr {scratch.name})")
-        emitter.raw("call void @free(ptr %work)")
         value = emitter.load(Value("%value", "ptr"), "double")
         status = emitter.load(Value("%status", "ptr"), "i64")
         wrong = emitter.icmp("ne", status, emitter.const(0, "i64"))
         nan = emitter.const(float("nan"), "double")
         result = emitter.select(wrong, nan, value)
+        parameters = ("ptr %context", "ptr %x", "ptr %gradient", "ptr %work")
+        emitter.finish("evaluate", parameters, result, self.attributes)
+
+    def _objective(self) -> None:
+        """The entry on flat vectors; it takes its memory from the stack, much of it
+        from malloc, which costs 20 ns."""
+        emitter = Emitter(self.module, self.features)
+        declare = self.module.declarations
+        declare["declare ptr @malloc(i64)"] = None
+        declare["declare void @free(ptr)"] = None
+        slot = self._context_reader(emitter)
+        size = slot("memory bytes")
+        arguments = "ptr %context, ptr %x, ptr %gradient"
+        much = emitter.icmp("sgt", size, emitter.const(STACK_BYTES, "i64"))
+
+        def on_heap() -> Value:
+            emitter.raw(f"%heap = call ptr @malloc(i64 {size.name})")
+            emitter.raw(f"%slow = call double @evaluate({arguments}, ptr %heap)")
+            emitter.raw("call void @free(ptr %heap)")
+            return Value("%slow", "double")
+
+        def on_stack() -> Value:
+            emitter.raw(f"%stack = alloca i8, i64 {size.name}, align 64")
+            emitter.raw(f"%fast = call double @evaluate({arguments}, ptr %stack)")
+            return Value("%fast", "double")
+
+        nothing = emitter.const(0.0, "double")
+        large = emitter.branch_if(much, on_heap, nothing)
+        little = emitter.binary("xor", much, emitter.const(True, "i1"))
+        result = emitter.branch_if(little, on_stack, large)
         parameters = ("ptr %context", "ptr %x", "ptr %gradient")
         emitter.finish("objective", parameters, result, self.attributes)
 

@@ -188,12 +188,12 @@ def sign(x):
     "integer_mod": '''\
 def integer_mod(a, b):
     """a % b of integers, 0 where b is 0."""
-    return 0 if b == 0 else a % b
+    return 0 if b == 0 or b == -1 else a % b
 ''',
     "integer_floor_divide": '''\
 def integer_floor_divide(a, b):
-    """a // b of integers, 0 where b is 0."""
-    return 0 if b == 0 else a // b
+    """a // b of integers, 0 where b is 0; -2**63 // -1 is -2**63."""
+    return 0 if b == 0 else -a if b == -1 else a // b
 ''',
     "digamma": '''\
 def digamma(x):

@@ -6,23 +6,39 @@ order of ``wrt``, each in C order.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from math import isnan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, warn
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import as_array, as_parameter, first_bad
-from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel
+from symgrad.runtime.arrays import as_array, as_parameter, by_name, first_bad
+from symgrad.runtime.bound import BoundKernels
+from symgrad.runtime.derivatives import (
+    directions,
+    gradient_kernel,
+    gradient_nodes,
+    hessian_nodes,
+    hvp_nodes,
+    value_nodes,
+)
 from symgrad.runtime.entry import NativeEntry, vector_function
+from symgrad.runtime.inline import Inlined, few_lanes, inlined
 from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
 
+if TYPE_CHECKING:
+    from symgrad.runtime.statistics import Statistics
+
 Vector = NDArray[np.float64]
+
+SMALL_HESSIAN = 64
+"""The Hessian of so many parameters comes from one kernel, in one evaluation."""
 
 
 class Objective:
@@ -34,9 +50,12 @@ class Objective:
         data: Mapping[str, Any],
         parameters: Mapping[str, Any] | None = None,
         scan: bool = True,
+        hoist: bool = True,
+        statistics: bool = False,
     ) -> None:
         self._specialiser = specialiser
         self._source: Source = specialiser.source
+        data = by_name(data)
         clash = [name for name in self._source.wrt if name in data]
         if clash:
             raise ArgumentError(
@@ -47,10 +66,14 @@ class Objective:
         if scan:
             self._warn_of_bad_data()
         self._shapes: dict[str, tuple[int, ...]] | None = None
+        self._hoists, self._condenses = hoist, statistics
+        self._statistics: Statistics | None = None
         self._fast: Callable[..., float] | None = None  # set by the first call
         self._fast_value: Callable[..., float] | None = None
         if parameters is not None:
             self.pack(parameters)
+            if statistics:
+                self._condense()  # refused here rather than at the first call
 
     def _warn_of_bad_data(self) -> None:
         for name, array in self.data.items():
@@ -66,13 +89,13 @@ class Objective:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the source and the data; kernels are compiled again."""
-        return _restored, (self._source, self.data, self._shapes)
+        return _restored, (self._source, self.data, self._shapes, self._condenses)
 
     # -- the flat vector -------------------------------------------------------------
 
     def pack(self, params: Mapping[str, Any], /) -> Vector:
         """The flat vector of a dict of parameters. Sets their shapes on first use."""
-        wrt = self._source.wrt
+        params, wrt = by_name(params), self._source.wrt
         missing = [name for name in wrt if name not in params]
         extra = [name for name in params if name not in wrt]
         if missing or extra:
@@ -127,14 +150,21 @@ class Objective:
 
     def _vector(self, x: Any) -> Vector:
         x = np.atleast_1d(as_parameter("x", x))
-        if self._shapes is None and x.ndim == 1 and x.size == len(self._source.wrt):
-            self._shapes = dict.fromkeys(self._source.wrt, ())  # all scalars
+        if self._shapes is None and x.ndim == 1:
+            self._shapes = self._guessed_shapes(x.size)
         if x.shape != (self.size,):
             raise ShapeError(
                 f"x has shape {x.shape}, but there are {self.size} parameters: "
                 + ", ".join(f"{n} {s}" for n, s in self.shapes.items())
             )
         return x
+
+    def _guessed_shapes(self, size: int) -> dict[str, tuple[int, ...]] | None:
+        """One number for each parameter, or one parameter that is a vector."""
+        wrt = self._source.wrt
+        if size == len(wrt):
+            return dict.fromkeys(wrt, ())
+        return {wrt[0]: (size,)} if len(wrt) == 1 else None
 
     # -- evaluation ------------------------------------------------------------------
 
@@ -196,10 +226,31 @@ class Objective:
         return result
 
     def hessian(self, x: Any, /) -> NDArray[np.float64]:
-        """Second derivatives (P, P) at ``x``: P Hessian products, made symmetric."""
+        """Second derivatives (P, P) at ``x``, symmetric.
+
+        Up to ``SMALL_HESSIAN`` parameters: one kernel. Else P Hessian products.
+        """
         x = self._vector(x)
+        if x.size <= SMALL_HESSIAN:
+            return self._small_hessian(x)
         columns = [self.hvp(x, unit) for unit in np.eye(x.size)]
         matrix = np.array(columns).reshape(x.size, x.size)
+        return 0.5 * (matrix + matrix.T)
+
+    def _small_hessian(self, x: Vector) -> NDArray[np.float64]:
+        """The blocks of parameters a <= b; the others are their transposes."""
+        context = self._blocks
+        outs = [np.empty(context.shape(node)) for node in context.kernel.outputs]
+        self._evaluate(context, x, outs)
+        sizes = [part.size for part in self._views(x)]
+        starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        places = [slice(a, b) for a, b in itertools.pairwise(starts)]
+        matrix = np.empty((x.size, x.size))
+        blocks = itertools.combinations_with_replacement(range(len(sizes)), 2)
+        for (a, b), out in zip(blocks, outs, strict=True):
+            block = out.reshape(sizes[a], sizes[b])
+            matrix[places[b], places[a]] = block.T
+            matrix[places[a], places[b]] = block
         return 0.5 * (matrix + matrix.T)
 
     def _output(self, out: Vector) -> Vector:
@@ -250,28 +301,49 @@ class Objective:
 
     @cached_property
     def _found(self) -> Specialisation:
-        arrays: Arrays = {n: np.zeros(s) for n, s in self.shapes.items()}
-        arrays.update(self.data)
-        return self._specialiser.match(arrays)
+        if self._condenses:
+            return self._condense().found
+        return self._specialiser.match(self._arrays(self.data))
 
-    def _arrays(self) -> Arrays:
+    def _condense(self) -> Statistics:
+        from symgrad.runtime.statistics import condense
+
+        if self._statistics is None:
+            arrays = self._arrays(self.data)
+            found = self._specialiser.match(arrays)
+            self._statistics = condense(found, arrays, self._workers())
+        return self._statistics
+
+    def _arrays(self, data: Arrays) -> Arrays:
         arrays: Arrays = {n: np.zeros(s) for n, s in self.shapes.items()}
-        arrays.update(self.data)
-        return arrays
+        return arrays | data
+
+    @cached_property
+    def _kernels(self) -> BoundKernels:
+        data = self._condense().arrays if self._condenses else self.data
+        return BoundKernels(self._found, self._arrays(data), self._hoists)
 
     @cached_property
     def _value(self) -> Context:
-        found = self._found
-        kernel = found.kernel("value", lambda: [found.value])
-        return found.context(kernel, self._arrays())
+        return self._kernels.context("value", value_nodes(self._found), self._workers())
 
     @cached_property
     def _gradient(self) -> Context:
-        return self._found.context(gradient_kernel(self._found), self._arrays())
+        return self._kernels.context(
+            "value and gradient", gradient_nodes(self._found), self._workers()
+        )
 
     @cached_property
     def _second(self) -> Context:
-        return self._found.context(hvp_kernel(self._found), self._arrays())
+        along = {d.name: d for d in directions(self._found).values()}
+        return self._kernels.context(
+            "hvp", hvp_nodes(self._found), self._workers(), along
+        )
+
+    @cached_property
+    def _blocks(self) -> Context:
+        nodes = hessian_nodes(self._found)
+        return self._kernels.context("hessian", nodes, self._workers())
 
     @cached_property
     def _value_function(self) -> Callable[..., float] | None:
@@ -306,6 +378,22 @@ class Objective:
         return NativeEntry(function, context.address, (self, context))
 
     @property
+    def inlined(self) -> Inlined | None:
+        """The loss and gradient as text for a compiled loop; None if it is too large
+        to gain by that."""
+        return self._inlined
+
+    @cached_property
+    def _inlined(self) -> Inlined | None:
+        if self.native is None:
+            return None
+        context, lanes = self._gradient, few_lanes(self._gradient)
+        if lanes is not None and not self._kernels.stored:
+            kernel = gradient_kernel(self._found, lanes)
+            context = self._found.context(kernel, self._kernels.arrays)
+        return inlined(context, self.size)
+
+    @property
     def seconds_per_call(self) -> float:
         """Estimated time of one ``value_and_grad`` on one thread."""
         return self._gradient.seconds
@@ -321,6 +409,17 @@ class Objective:
         context = self._gradient
         function = context.kernel.code.address("objective")
         return as_numba(NativeEntry(function, context.address, (self, context)))
+
+    def explain(self, x: Any = None, /) -> str:
+        """What an evaluation does, and what was done at ``bind`` once and for all.
+
+        With a vector ``x`` (P,) ``value_and_grad`` is timed there, and the text says
+        what share of the roofline it achieves.
+        """
+        from symgrad.runtime.explain import explain_bound
+
+        call = None if x is None else partial(self.value_and_grad, self._vector(x))
+        return explain_bound(self._source, self._kernels, self._workers(), call)
 
     # -- rows ------------------------------------------------------------------------
 
@@ -351,18 +450,20 @@ class Objective:
 
         A ``mean`` is then over the batch; a ``sum`` is not rescaled.
         """
+        if self._condenses:
+            raise DataError("statistics of all rows are known: there are no batches")
         names = self._row_arrays
         if not names:
             raise DataError("the loss has no rows to take a batch of")
         data = {k: (v[rows] if k in names else v) for k, v in self.data.items()}
-        other = Objective(self._specialiser, data, scan=False)
+        other = Objective(self._specialiser, data, scan=False, hoist=False)
         other._shapes = self._shapes
-        lengths = self._found.lengths(other._arrays())
+        lengths = self._found.lengths(other._arrays(data))
         if lengths is not None:  # the same kernels, whatever the number of rows
             other.__dict__["_found"] = self._found
             return other
         try:
-            self._specialiser.match(other._arrays())
+            self._specialiser.match(other._arrays(data))
         except ShapeError as error:
             raise DataError(
                 "the loss cannot be taken on some of the rows only, as other arrays "
@@ -370,11 +471,34 @@ class Objective:
             ) from None
         return other
 
+    def buffered(
+        self, rows: int, /
+    ) -> tuple[Objective, list[tuple[NDArray[Any], NDArray[Any]]]]:
+        """The same loss on ``rows`` rows, whose data the caller may overwrite.
+
+        Returns:
+            The objective, and each array that is led by the rows with the buffer
+            (C order, ``rows`` rows) that the objective reads in its place. Arrays whose
+            rows are not contiguous are copied for that.
+        """
+        other = self.batch(np.arange(rows))
+        pairs = []
+        for name in self._row_arrays:
+            source = self.data[name]
+            if len(source) and not source[0].flags.c_contiguous:
+                source = np.ascontiguousarray(source)
+            pairs.append((source, other.data[name]))
+        return other, pairs
+
 
 def _restored(
-    source: Source, data: Arrays, shapes: dict[str, tuple[int, ...]] | None
+    source: Source,
+    data: Arrays,
+    shapes: dict[str, tuple[int, ...]] | None,
+    statistics: bool,
 ) -> Objective:
     """An objective as it was pickled."""
-    objective = Objective(Specialiser(source), data, scan=False)
+    specialiser = Specialiser(source)
+    objective = Objective(specialiser, data, scan=False, statistics=statistics)
     objective._shapes = shapes
     return objective

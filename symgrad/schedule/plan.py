@@ -12,16 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from symgrad import graph
-from symgrad.graph import Index, Node, Size
+from symgrad.graph import Call, Index, Node, Size
 from symgrad.schedule import cost
+from symgrad.schedule.alike import Alike
 from symgrad.schedule.deferred import Deferred, defer
 from symgrad.schedule.nest import Item, Loop, Nester
 from symgrad.schedule.statements import Statement, choose_statements
 
 LANE_SUMS_BYTES = 1 << 20
 """Largest array of per-lane sums; larger ones are folded block by block."""
+
+FEW_BLOCKS = 8
+"""Fewer rows than so many vectors are not put together in larger blocks."""
 
 
 @dataclass(eq=False)
@@ -36,6 +41,8 @@ class Place:
         "register" or "lanes" (per lane, folded at the end of the chunk), "folded"
         (added to the chunk's partial sums at once), or "tiled" (deferred.py).
     kept: in scratch for a whole tile of rows, the row being the fastest axis.
+    top: of a sum that is relative to an extremum of the same pass, that one's place;
+        its axes come first.
     """
 
     statement: Statement
@@ -47,6 +54,7 @@ class Place:
     wide: bool = False
     sums: str | None = None
     kept: bool = False
+    top: Place | None = None
 
 
 @dataclass(eq=False)
@@ -55,6 +63,7 @@ class Step:
 
     row: the index over rows of a pass; None for a serial step. deferred: sums that run
     tile by tile after the rows of the tile; tile: the number of rows of a tile.
+    vectors: hardware vectors in a block of rows, which run together.
     """
 
     items: list[Item]
@@ -64,21 +73,45 @@ class Step:
     local: dict[Statement, Place] = field(default_factory=dict)
     deferred: list[Deferred] = field(default_factory=list)
     tile: Size | None = None
+    vectors: int = 1
 
 
 @dataclass(eq=False)
 class Plan:
-    """A whole kernel: steps, places that outlive a step, outputs."""
+    """A whole kernel: steps, places that outlive a step, outputs.
+
+    firsts: lengths that must not be zero, because the first of the rows is read.
+    """
 
     steps: list[Step]
     work: dict[Statement, Place]
     of: dict[Node, Statement]
     outputs: list[Node]
+    firsts: frozenset[Node] = frozenset()
 
     @property
     def passes(self) -> list[Step]:
         """The steps that loop over rows."""
         return [step for step in self.steps if step.row is not None]
+
+    def is_term(self, node: Node) -> bool:
+        """Whether sums take this node in as the product of an FMA.
+
+        Not if it, or the same formula with other index names, is a value of its own,
+        which is rounded: nodes that are alike have the same bits.
+        """
+        if not isinstance(node, Call) or node.op != "mul" or node.type != graph.FLOAT:
+            return False
+        return not self._products or self._alike.number(node) not in self._products
+
+    @cached_property
+    def _alike(self) -> Alike:
+        return Alike()
+
+    @cached_property
+    def _products(self) -> set[int]:
+        products = (n for n in self.of if isinstance(n, Call) and n.op == "mul")
+        return self._alike.numbers(products)
 
 
 @dataclass(eq=False)
@@ -91,24 +124,42 @@ class _Instance:
 
 
 def make_plan(
-    outputs: Sequence[Node], hints: Mapping[str, int], lanes: int = 8
+    outputs: Sequence[Node],
+    hints: Mapping[str, int],
+    lanes: int = 8,
+    tiled: bool = True,
 ) -> Plan:
     """Schedule the closed nodes ``outputs``.
 
     hints: the run-time lengths at hand; they steer decisions, not correctness.
     lanes: rows per vector, for the size of per-lane sums.
+    tiled: whether large sums may wait for the end of a tile of rows.
     """
     statements = choose_statements(outputs, hints)
     items = Nester(statements, hints).build()
     steps = _steps(items)
     for number, step in enumerate(steps):
-        if step.row is not None:
+        if step.row is not None and tiled:
             step.items, step.deferred = defer(step.items, step.row, hints, lanes)
             if step.deferred:
                 step.tile = graph.size(f"rows of a tile in step {number}")
+            step.vectors = _vectors(step, hints, lanes)
     plan = Plan(steps, {}, statements.of, list(outputs))
     _Placer(plan, hints, lanes).run()
     return plan
+
+
+def _vectors(step: Step, hints: Mapping[str, int], lanes: int) -> int:
+    """Vectors in a block of rows: two where rows share what inner loops read and
+    update (parameters, sums), as far as rows fill blocks."""
+    if step.row is None or cost.length(step.row.extent, hints) < FEW_BLOCKS * lanes:
+        return 1
+    rows = step.items[0]
+    assert isinstance(rows, Loop)
+    if any(s.stream is not None for s in rows.statements()):
+        return 1  # one extremum so far for each vector of sums
+    inner = any(isinstance(item, Loop) for item in rows.items)
+    return 2 if inner or step.deferred else 1
 
 
 def _steps(items: list[Item]) -> list[Step]:
@@ -177,7 +228,7 @@ class _Placer:
         if s.kind in ("array", "scatter"):
             self._place_whole(instance, step)
         elif step.row is not None and step.row in s.bound:
-            self._place_row_sum(s, step)
+            self._place_row_sum(instance, step)
         else:
             self._place_value(instance, readers, step)
 
@@ -199,15 +250,23 @@ class _Placer:
                 step.sums.append(place)
         self.plan.work[s] = place
 
-    def _place_row_sum(self, s: Statement, step: Step) -> None:
+    def _place_row_sum(self, instance: _Instance, step: Step) -> None:
         """A value summed over the rows: partial sums per chunk, then one total."""
-        shape = tuple(i.extent for i in s.domain)
-        place = Place(s, "work", s.domain, shape, wide=True)
+        s = instance.statement
+        axes = tuple(loop.index for loop in instance.path if loop.index in s.domain)
+        shape = tuple(i.extent for i in axes)
+        place = Place(s, "work", axes, shape, wide=True)
         deferred = next((d for d in step.deferred if d.statement is s), None)
         if deferred is not None:
             place.axes = deferred.axes
             place.shape = tuple(i.extent for i in deferred.axes)
             place.sums = "tiled"
+        elif self._top(instance) is not None:
+            top = place.top = self._top(instance)
+            assert top is not None
+            place.axes = (*top.axes, *(i for i in s.domain if i not in top.axes))
+            place.shape = tuple(i.extent for i in place.axes)
+            place.sums = "lanes"
         elif not s.domain:
             place.sums = "register"
         else:
@@ -215,6 +274,14 @@ class _Placer:
             place.sums = "lanes" if small else "folded"
         step.sums.append(place)
         self.plan.work[s] = place
+
+    def _top(self, instance: _Instance) -> Place | None:
+        """The extremum that a sum is relative to, if this pass looks for it."""
+        stream = instance.statement.stream
+        if stream is None:
+            return None
+        (top,) = self.instances[stream[0]]
+        return self.plan.work[top.statement] if top.step == instance.step else None
 
     def _place_value(
         self, instance: _Instance, readers: list[_Instance], step: Step

@@ -13,9 +13,13 @@ from dataclasses import dataclass, field
 from symgrad import graph
 from symgrad.graph import Array, Call, Const, Index, Load, Node, Reduce, Scatter
 from symgrad.schedule import cost
+from symgrad.schedule.streaming import is_running, stream_of, term_of
 
 SHARED_COST = 8.0
 """A shared expression at least this costly is computed once and kept."""
+
+READ_COST = 1.0
+"""Of another statement's value."""
 
 REPEATED_COST = 4.0
 """An expression this costly is not evaluated again in loops that leave it alone."""
@@ -30,6 +34,9 @@ class Statement:
     kind: "let", "reduce", "array", "scatter" or "output".
     domain: indices of the place; bound: indices summed over; value: what is evaluated
         for each of them; targets: element written (arrays, scatters, outputs).
+    pointwise, whole: what is read, at the same indices or as an array. running: the
+        extrema of the rows so far that are read. stream: the extremum that a sum is
+        relative to, and the degree (streaming.py).
     """
 
     node: Node
@@ -41,6 +48,9 @@ class Statement:
     output: int | None = None
     pointwise: list[Statement] = field(default_factory=list)
     whole: list[Statement] = field(default_factory=list)
+    running: list[Statement] = field(default_factory=list)
+    stream: tuple[Statement, int] | None = None
+    unsettled: bool = False  # relative to the rows so far: no other pass can read it
     cost: float = 0.0  # cycles of one turn, other statements' values given
 
     @property
@@ -57,6 +67,11 @@ class Statement:
     def accumulates(self) -> bool:
         """Whether its place is updated over and over."""
         return self.kind in ("reduce", "scatter")
+
+    @property
+    def needed(self) -> list[Statement]:
+        """All statements whose values it reads."""
+        return [*self.pointwise, *self.whole, *self.running]
 
     def __repr__(self) -> str:
         return f"<{self.kind} {graph.to_text(self.node, 60)}>"
@@ -76,7 +91,7 @@ def choose_statements(
     """The statements that compute ``outputs``: closed scalars and arrays."""
     places: dict[Node, Statement] = {}
     heads = [_output(k, node) for k, node in enumerate(outputs)]
-    costs = cost.total_costs([e for head in heads for e in head.expressions], hints)
+    costs = _costs_given([e for head in heads for e in head.expressions])
     _mark_places(heads, places, costs)
     return _in_order(heads, places)
 
@@ -105,7 +120,8 @@ def _axis(i: Index) -> Node:
 
 def _statement(node: Node) -> Statement:
     if isinstance(node, Reduce):
-        return Statement(node, "reduce", _sorted(node.free), node.indices, node.body)
+        term = term_of(node)
+        return Statement(node, "reduce", _sorted(node.free), node.indices, term)
     if isinstance(node, Array):
         targets = tuple(_axis(i) for i in node.indices)
         loops = tuple(i for i in node.indices if _axis(i) is i)
@@ -142,10 +158,31 @@ def _mark_places(
             users.setdefault(child, set()).update(owners)
 
 
+def _costs_given(roots: Sequence[Node]) -> dict[Node, float]:
+    """Cost of every node in one turn of its loops, other statements' values given:
+    those of sums and arrays, and what some of the loops leave alone."""
+    costs: dict[Node, float] = {}
+    for node in graph.walk(roots):
+        total = cost.own_cost(node)
+        for child in node.children:
+            total += READ_COST if _is_given(child, node, costs) else costs[child]
+        costs[node] = min(total, cost.CAP)
+    return costs
+
+
+def _is_given(child: Node, user: Node, costs: dict[Node, float]) -> bool:
+    if isinstance(child, (Reduce, Array, Scatter)):
+        return True
+    repeated = isinstance(child, Call) and costs[child] >= REPEATED_COST
+    return repeated and child.type == graph.FLOAT and child.free < user.free
+
+
 def _needs_place(node: Node, owners: set[Statement], costs: dict[Node, float]) -> bool:
     if isinstance(node, (Reduce, Array, Scatter)):
         return True
     if not isinstance(node, (Call, Load)) or node.type != graph.FLOAT:
+        return False
+    if is_running(node):
         return False
     if len(owners) > 1 and costs[node] >= SHARED_COST:
         return True
@@ -175,6 +212,10 @@ def _in_order(heads: list[Statement], places: dict[Node, Statement]) -> Statemen
             else:
                 stack.pop()
                 ordered.append(statement)
+    for statement in ordered:
+        below = any(s.unsettled for s in statement.pointwise)
+        relative = bool(statement.running) or below
+        statement.unsettled = statement.kind == "let" and relative
     return Statements(ordered, places)
 
 
@@ -184,14 +225,19 @@ def _link(statement: Statement, places: dict[Node, Statement]) -> list[Statement
     roots = statement.node.children if is_let else statement.expressions
 
     def into(node: Node) -> tuple[Node, ...]:
-        return () if node in places else node.children
+        return () if node in places or is_running(node) else node.children
 
+    stream = stream_of(statement.node)
+    if stream is not None:
+        statement.stream = places[stream.top], stream.degree
     for node in graph.walk(roots, into):
-        if node in places:
+        if is_running(node):
+            statement.running.append(places[node.children[0]])
+        elif node in places:
             whole = isinstance(node, (Array, Scatter))
             (statement.whole if whole else statement.pointwise).append(places[node])
         else:
             statement.cost += cost.own_cost(node)
     if is_let:
         statement.cost += cost.own_cost(statement.node)
-    return [*statement.pointwise, *statement.whole]
+    return statement.needed

@@ -45,7 +45,7 @@ def stable(
     **at: tuple[float, float],
 ) -> Stable:
     """A row of the table of stable forms."""
-    return Stable(name, tuple(heads.split(",")), kind, apply, tuple(examples), at)
+    return Stable(name, tuple(heads.split(",")), kind, apply, tuple(examples), at=at)
 
 
 u, v, w = wild("u"), wild("v"), wild("w")
