@@ -30,7 +30,9 @@ def share_exponentials(roots: Sequence[Node]) -> list[Node]:
         x = _slope_of_tanh(node)
         if x is not None:
             tail = graph.call("tanh_tail", done[x])
-            done[node] = tail * (2.0 - tail)
+            slope = tail * (2.0 - tail)
+            assert isinstance(node, Call)
+            done[node] = slope if node.args[0] is _ONE else -slope
         elif _is(node, "tanh") and node.args[0] in slopes:
             x = done[node.args[0]]
             done[node] = graph.call("tanh_of_tail", x, graph.call("tanh_tail", x))
@@ -49,10 +51,10 @@ def _is(node: Node, op: str) -> TypeGuard[Call]:
 
 
 def _slope_of_tanh(node: Node) -> Node | None:
-    """x of 1 - tanh(x)*tanh(x)."""
-    if not isinstance(node, Call) or node.op != "sub" or node.args[0] is not _ONE:
+    """x of 1 - tanh(x)*tanh(x), or of the difference with the other sign."""
+    if not _is(node, "sub") or _ONE not in node.args:
         return None
-    square = node.args[1]
+    square = node.args[1 if node.args[0] is _ONE else 0]
     if not isinstance(square, Call) or square.op != "mul":
         return None
     a, b = square.args
