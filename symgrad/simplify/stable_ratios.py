@@ -45,6 +45,7 @@ from symgrad.simplify.stable_logs import (
 from symgrad.simplify.stable_step import (
     below,
     cosh,
+    erfc,
     exp,
     expm1,
     half,
@@ -221,6 +222,24 @@ def _multiple(a: Node, b: Node) -> Fraction | None:
     return c / d if x is y and x is not ONE and d else None
 
 
+def mills_ratio(node: Node) -> Node | None:
+    """``exp(-x*x)/erfc(x) -> 1/erfcx(x)``; the x of a normal distribution is divided by
+    a rounded root of 2, whose square is 2 but for that rounding."""
+    (c, a), (d, b) = (split_coefficient(x) for x in args(node))
+    above = as_exponential(c, a)
+    if not is_call(b, "erfc") or above.exponent is None:
+        return None
+    (x,) = args(b)
+    base, exponent = polynomial(x), polynomial(above.exponent)
+    square = product(base, base)
+    if square is None or square.keys() != exponent.keys():
+        return None
+    gaps = (abs(k + exponent[m]) / abs(exponent[m]) for m, k in square.items())
+    if any(gap > Fraction(1, 2**50) for gap in gaps):
+        return None
+    return times_constant(above.c / d, above.factor / apply("erfcx", x))
+
+
 def exp_over_expm1(node: Node) -> Node | None:
     """``y/expm1(x)*exp(x) -> -y/expm1(-x)``: neither factor overflows."""
     found = factors(node)
@@ -290,8 +309,9 @@ def sine_over_argument(node: Node) -> Node | None:
         ratio = _multiple(args(a)[0], b)
         if ratio is not None:
             return times_constant(c / d * ratio, apply("spherical_j0", args(a)[0]))
-    if is_call(a, "mul") and args(a)[0] is args(a)[1] and is_call(args(a)[0], "sin"):
-        (x,) = args(args(a)[0])
+    sine = _root_of_square(Fraction(1), a)
+    if sine is not None and is_call(sine, "sin"):
+        (x,) = args(sine)
         root = _root_of_square(Fraction(1), b)
         ratio = None if root is None else _multiple(x, root)
         if ratio is not None:
@@ -460,6 +480,9 @@ RATIOS = (
            u=(1e160, 1e300), v=(1e160, 1e300), w=(1e160, 1e300)),
     stable("norm", "sqrt", length_of_sum, (sqrt(_sum(_X*_X)),), rows=(1e160, 1e300)),
     stable("root-of-exp", "sqrt", root_of_exp, (sqrt(exp(u)),), u=(750.0, 1400.0)),
+    stable("mills-ratio", "div", mills_ratio,
+           (w*exp(-u*u)/erfc(u),),
+           u=(30.0, 300.0)),
     stable("power-of-exp", "pow", power_of_exp, (power(exp(v), u),),
            u=(1e-3, 1e-2), v=(750.0, 1e4)),
     stable("quotient-in-cases", "div", quotient_in_cases,
