@@ -21,6 +21,7 @@ from symgrad.codegen.chosen_rows import (
 )
 from symgrad.graph import Const, Input, Load, Node
 from symgrad.schedule import cost
+from symgrad.schedule.choose import cost_per_row
 from symgrad.schedule.nest import statements_in
 from symgrad.schedule.plan import Place, Plan, Step
 
@@ -29,6 +30,11 @@ ROWS_PER_FLUSH = 4096
 
 MAX_CHUNKS = 64
 MIN_CHUNK_ROWS = 2048
+CHUNK_COST = 1e6
+CHUNK_COST_PER_SUM = 1200
+"""Work of a chunk in the table's units, some 30 µs, and per element of its sums, which
+are cleared, flushed and added up: 2 % of the work."""
+
 TURNS_PER_ELEMENT = 16
 """Additions to a chunk's sums per element that pay for their memory."""
 
@@ -173,7 +179,7 @@ def _measure_pass(
         if any(place.statement in d.transposed for d in step.deferred):
             size += lanes * layout.element_bytes(place) * _tile_rows(step, lengths)
             result.offsets["transposed", place] = scratch.take(size)
-    least = max(MIN_CHUNK_ROWS, _rows_worth_sums(step, lengths))
+    least = max(_rows_of_a_chunk(step, lengths), _rows_worth_sums(step, lengths))
     wanted = min(MAX_CHUNKS, math.ceil(rows / least))
     if partial.size:
         wanted = min(wanted, PARTIAL_BYTES // partial.size)
@@ -187,6 +193,15 @@ def _measure_pass(
     result.offsets["partials", step] = memory.take(partial.size * chunks)
     result.chunks.append(chunks)
     result.rows.append(rows)
+
+
+def _rows_of_a_chunk(step: Step, lengths: Mapping[str, int]) -> int:
+    """The least rows of a chunk: few, if a row is a lot of work, as that of a row with
+    all others; but enough to pay for the chunk's own sums."""
+    work = max(1.0, cost_per_row(step, lengths))
+    sums = sum(_count(place.shape, lengths) for place in step.sums)
+    rows = max(CHUNK_COST, CHUNK_COST_PER_SUM * sums) / work
+    return min(MIN_CHUNK_ROWS, math.ceil(rows))
 
 
 def _rows_worth_sums(step: Step, lengths: Mapping[str, int]) -> int:
