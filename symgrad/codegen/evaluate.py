@@ -1,7 +1,7 @@
 """Evaluate graph nodes inside open loops.
 
-Products inside sums are fused (FMA) by a rule that looks at the graph only, so that a
-node has the same bits wherever it is evaluated.
+Products inside sums are fused (FMA) by a rule that is the same for a node and for all
+that are like it (``Plan.is_term``): it has the same bits wherever it is evaluated.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Evaluator(Addresses):
         return None
 
     def _product(self, node: Node) -> bool:
-        return isinstance(node, Call) and node.op == "mul" and not self._stored(node)
+        return self.plan.is_term(node)
 
     def _call(self, node: Call) -> Placed:
         fused = self._fused(node)
@@ -121,6 +121,7 @@ class Evaluator(Addresses):
         lanes = max((value.lanes for value, _ in found), default=1)
         args = [self.widen(value, lanes, inner) for value, inner in found]
         emitter = self.at(level)
+        emitter.limit_block()
         if fused is not None:
             return self._fma(emitter, node, args), level
         if node.op == "cast":

@@ -367,7 +367,10 @@ class _SourceWriter(Values):
     def _scatter(self, s: Statement) -> None:
         self.written[s] = ()
         indices = self.checked(s.targets, s.node)
-        name = self.memory_name(self.plan.work[s])
+        place = self.plan.work[s]
+        name = self.memory_name(place)
+        if name not in self.allocated:  # no loop has begun it: a single element
+            self._allocate(place, "0.0")
         self._update(s, f"{name}{subscript(indices)}")
 
 

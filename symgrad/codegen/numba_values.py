@@ -275,7 +275,10 @@ class Values:
         wanted = {graph.FLOAT: computed, graph.INT: "int64", graph.BOOL: "bool"}
         if dtype == wanted[array.type]:
             return Code(text, ATOM, level, plain=not indices)
-        convert = "f32" if self.single else "float"
+        # Numba's float() leaves float32 as it is
+        convert = (
+            "f32" if self.single else "np.float64" if dtype == "float32" else "float"
+        )
         convert = convert if array.type == graph.FLOAT else "np.int64"
         return Code(f"{convert}({text})", ATOM, level)
 

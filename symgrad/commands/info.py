@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import textwrap
 from pathlib import Path
 
 from symgrad.show import table
@@ -29,20 +30,29 @@ EPILOG = "Include this in a bug report."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``info`` has no options."""
+    """The options of ``info``."""
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure read bandwidth and arithmetic rate again; takes some seconds",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what symgrad runs on."""
     from symgrad import __version__
 
+    if options.measure:
+        measure()
     rows = [
         ("symgrad", __version__),
         ("python", f"{platform.python_version()} on {platform.platform()}"),
         ("needs", versions(CORE)),
         ("extras", versions(EXTRAS)),
         *processor(),
+        *mathematics(),
         ("threads", str(threads())),
+        *limits(),
         ("cache", cache()),
         ("cuda", cuda()),
     ]
@@ -75,6 +85,25 @@ def processor() -> list[tuple[str, str]]:
     ]
 
 
+def mathematics() -> list[tuple[str, str]]:
+    """Which implementation each function has, and what libmvec would add."""
+    from symgrad.codegen import cpu, math_choice, vectormath
+
+    features = cpu.host().features
+    rows = []
+    for name, ops in math_choice.groups(vectormath.SUPPORTED, features).items():
+        if ops:
+            lines = textwrap.wrap(", ".join(ops), 64)
+            rows += [(f"math: {name}", lines[0]), *(("", line) for line in lines[1:])]
+    version = math_choice.glibc_version()
+    if version is None:
+        return [*rows, ("libmvec", "not found")]
+    faster = math_choice.faster(vectormath.SUPPORTED, features)
+    more = f"; SYMGRAD_MATH=fastest uses its {', '.join(faster)}" if faster else ""
+    lines = textwrap.wrap(f"glibc {version}{more}", 64)
+    return [*rows, ("libmvec", lines[0]), *(("", line) for line in lines[1:])]
+
+
 def model_name() -> str:
     """The processor as its maker calls it."""
     try:
@@ -91,6 +120,25 @@ def threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def limits() -> list[tuple[str, str]]:
+    """The roofline's figures, for one thread and for all."""
+    from symgrad.runtime.roofline import known_machine
+
+    counts = dict.fromkeys((1, threads()))
+    known = [found for count in counts if (found := known_machine(count))]
+    if not known:
+        return [("roofline", "not measured (symgrad info --measure)")]
+    return [("roofline", found.in_words()) for found in known]
+
+
+def measure() -> None:
+    """Measure one thread, and all."""
+    from symgrad.runtime.roofline import machine
+
+    for count in dict.fromkeys((1, threads())):
+        machine(count, again=True)
 
 
 def cache() -> str:

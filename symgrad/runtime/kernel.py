@@ -26,7 +26,7 @@ from symgrad.runtime import threads
 from symgrad.runtime.bounds import index_error
 from symgrad.runtime.cache import compile_cached
 from symgrad.runtime.object_layout import address
-from symgrad.schedule import Plan, cost, schedule
+from symgrad.schedule import Plan, cost, make_plan, schedule
 from symgrad.schedule.choose import cost_per_row
 
 PARALLEL_SECONDS = 100e-6
@@ -44,7 +44,6 @@ KEPT_SIZES = 4
 _Pointer = ctypes.c_void_p
 _RUN = ctypes.CFUNCTYPE(None, *[_Pointer] * 5)
 _SERIAL = ctypes.CFUNCTYPE(None, *[_Pointer] * 4)
-_CHUNKS = ctypes.CFUNCTYPE(None, *[_Pointer] * 5, ctypes.c_int64, ctypes.c_int64)
 
 
 class Kernel:
@@ -54,6 +53,7 @@ class Kernel:
     inputs: all arrays by name, parameters and data. specs: their types.
     order: the names of the parameters in the flat vector with their shapes, if the
         kernel is an objective (outputs: the loss, then one gradient per parameter).
+    lanes: rows per vector; None: as many as a vector holds.
     """
 
     def __init__(
@@ -64,10 +64,11 @@ class Kernel:
         dtype: str,
         hints: Mapping[str, int],
         order: Sequence[Input] = (),
+        lanes: int | None = None,
     ) -> None:
-        self.dtype, self.order = dtype, tuple(order)
+        self.dtype, self.order, self.hints = dtype, tuple(order), hints
         machine = cpu.host()
-        self.lanes = machine.lanes(dtype)
+        self.lanes = lanes or machine.lanes(dtype)
         self.plan: Plan = schedule(outputs, operations.native(), hints, self.lanes)
         self.outputs = list(outputs)
         used = {n.name for n in graph.walk(self.plan.outputs) if isinstance(n, Input)}
@@ -92,7 +93,13 @@ class Kernel:
         self._run = _RUN(self.code.address("run"))
         self._sized: dict[tuple[int, ...], Sized] = {}
         arguments = outputs, inputs, specs, dtype
-        self._planned_for = lambda lengths: Kernel(*arguments, lengths, order)
+        self._planned_for = lambda lengths: Kernel(*arguments, lengths, order, lanes)
+
+    def row_by_row(self) -> tuple[Plan, Layout]:
+        """The same loops without tiles of rows, as they are printed for people."""
+        plan = make_plan(self.plan.outputs, self.hints, self.lanes, tiled=False)
+        layout = self.layout
+        return plan, Layout(plan, layout.inputs, layout.specs, layout.single)
 
     @cached_property
     def asm(self) -> str:
@@ -101,13 +108,14 @@ class Kernel:
 
     @cached_property
     def _steps(self) -> list[tuple[Any, Any]]:
-        """Per step its function, and for passes the function that combines."""
+        """Per step its function; for passes the address of the one that runs chunks,
+        and the function that combines."""
         found: list[tuple[Any, Any]] = []
         for number, step in enumerate(self.plan.steps):
             if step.row is None:
                 found.append((_SERIAL(self.code.address(f"serial_{number}")), None))
             else:
-                chunks = _CHUNKS(self.code.address(f"chunks_{number}"))
+                chunks = self.code.address(f"chunks_{number}")
                 combine = _SERIAL(self.code.address(f"combine_{number}"))
                 found.append((chunks, combine))
         return found
@@ -274,17 +282,14 @@ class Context:
         self, common: tuple[int, int, int, int], memory: _Memory, workers: int
     ) -> None:
         kernel, passes = self.kernel, iter(self.sizes.chunks)
+        scratch = [address(memory.scratch[k]) for k in range(workers)]
         if kernel.layout.single:
             _SERIAL(kernel.code.address("narrow"))(*common)
         for function, combine in kernel._steps:
             if combine is None:
                 function(*common)
                 continue
-
-            def task(worker: int, low: int, high: int, f: Any = function) -> None:
-                f(*common, address(memory.scratch[worker]), low, high)
-
-            threads.in_parallel(task, next(passes), workers)
+            threads.in_parallel(function, common, scratch, next(passes))
             combine(*common)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,18 @@ from numpy.typing import NDArray
 
 from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, warn
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import as_array, as_parameter, first_bad
+from symgrad.runtime.arrays import as_array, as_parameter, by_name, first_bad
 from symgrad.runtime.bound import BoundKernels
 from symgrad.runtime.derivatives import (
     directions,
+    gradient_kernel,
     gradient_nodes,
     hessian_nodes,
     hvp_nodes,
+    value_nodes,
 )
 from symgrad.runtime.entry import NativeEntry, vector_function
+from symgrad.runtime.inline import Inlined, few_lanes, inlined
 from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
 
@@ -52,6 +55,7 @@ class Objective:
     ) -> None:
         self._specialiser = specialiser
         self._source: Source = specialiser.source
+        data = by_name(data)
         clash = [name for name in self._source.wrt if name in data]
         if clash:
             raise ArgumentError(
@@ -91,7 +95,7 @@ class Objective:
 
     def pack(self, params: Mapping[str, Any], /) -> Vector:
         """The flat vector of a dict of parameters. Sets their shapes on first use."""
-        wrt = self._source.wrt
+        params, wrt = by_name(params), self._source.wrt
         missing = [name for name in wrt if name not in params]
         extra = [name for name in params if name not in wrt]
         if missing or extra:
@@ -321,7 +325,7 @@ class Objective:
 
     @cached_property
     def _value(self) -> Context:
-        return self._kernels.context("value", [self._found.value], self._workers())
+        return self._kernels.context("value", value_nodes(self._found), self._workers())
 
     @cached_property
     def _gradient(self) -> Context:
@@ -374,6 +378,22 @@ class Objective:
         return NativeEntry(function, context.address, (self, context))
 
     @property
+    def inlined(self) -> Inlined | None:
+        """The loss and gradient as text for a compiled loop; None if it is too large
+        to gain by that."""
+        return self._inlined
+
+    @cached_property
+    def _inlined(self) -> Inlined | None:
+        if self.native is None:
+            return None
+        context, lanes = self._gradient, few_lanes(self._gradient)
+        if lanes is not None and not self._kernels.stored:
+            kernel = gradient_kernel(self._found, lanes)
+            context = self._found.context(kernel, self._kernels.arrays)
+        return inlined(context, self.size)
+
+    @property
     def seconds_per_call(self) -> float:
         """Estimated time of one ``value_and_grad`` on one thread."""
         return self._gradient.seconds
@@ -390,11 +410,16 @@ class Objective:
         function = context.kernel.code.address("objective")
         return as_numba(NativeEntry(function, context.address, (self, context)))
 
-    def explain(self) -> str:
-        """What an evaluation does, and what was done at ``bind`` once and for all."""
+    def explain(self, x: Any = None, /) -> str:
+        """What an evaluation does, and what was done at ``bind`` once and for all.
+
+        With a vector ``x`` (P,) ``value_and_grad`` is timed there, and the text says
+        what share of the roofline it achieves.
+        """
         from symgrad.runtime.explain import explain_bound
 
-        return explain_bound(self._source, self._kernels, self._workers())
+        call = None if x is None else partial(self.value_and_grad, self._vector(x))
+        return explain_bound(self._source, self._kernels, self._workers(), call)
 
     # -- rows ------------------------------------------------------------------------
 
@@ -445,6 +470,25 @@ class Objective:
                 f"are as long as {', '.join(names)}: {error.message}"
             ) from None
         return other
+
+    def buffered(
+        self, rows: int, /
+    ) -> tuple[Objective, list[tuple[NDArray[Any], NDArray[Any]]]]:
+        """The same loss on ``rows`` rows, whose data the caller may overwrite.
+
+        Returns:
+            The objective, and each array that is led by the rows with the buffer
+            (C order, ``rows`` rows) that the objective reads in its place. Arrays whose
+            rows are not contiguous are copied for that.
+        """
+        other = self.batch(np.arange(rows))
+        pairs = []
+        for name in self._row_arrays:
+            source = self.data[name]
+            if len(source) and not source[0].flags.c_contiguous:
+                source = np.ascontiguousarray(source)
+            pairs.append((source, other.data[name]))
+        return other, pairs
 
 
 def _restored(

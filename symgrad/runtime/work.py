@@ -203,8 +203,7 @@ class _Counter:
         return sums and node.type == graph.FLOAT
 
     def _product(self, node: Node) -> bool:
-        product = isinstance(node, Call) and node.op == "mul"
-        return product and node.type == graph.FLOAT and node not in self.plan.of
+        return self.plan.is_term(node)
 
     def _count(self, node: Node) -> None:
         depths = (k + 1 for k, i in enumerate(self.open) if i in node.free)

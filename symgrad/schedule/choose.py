@@ -101,7 +101,8 @@ def cost_per_row(step: Step, lengths: Mapping[str, int]) -> float:
     """Estimated cost of one row of a pass, or of a whole serial step."""
     total = 0.0
     updates = {p.statement: UPDATE_COST[p.sums or "register"] for p in step.sums}
-    for s in statements_in(step.items):
+    deferred = [d.statement for d in step.deferred]
+    for s in (*statements_in(step.items), *deferred):
         turns = 1.0
         for i in s.loops:
             if i is not step.row:

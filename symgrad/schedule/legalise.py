@@ -1,5 +1,6 @@
 """Rewrite a graph into what kernels can run directly.
 
+- pairs such as tanh and its derivative share an exponential (shared.py);
 - ``logsumexp`` and ``norm`` become sums around their maximum or square;
 - operations that the target lacks become their ``expand`` form (ops.py);
 - computed arrays that are cheap to recompute are inlined where they are read, because a
@@ -15,6 +16,7 @@ from symgrad import graph, ops
 from symgrad.graph import Array, Call, Const, Index, Load, Node, Reduce, Scatter
 from symgrad.schedule import cost
 from symgrad.schedule.cost import CHECKED
+from symgrad.schedule.shared import share_exponentials
 
 INLINE_COST = 60.0
 """An array cheaper than this is recomputed where it is read rather than stored."""
@@ -42,7 +44,7 @@ def legalise(roots: Sequence[Node], native: frozenset[str]) -> list[Node]:
             return graph.call("sqrt", squares)
         return node
 
-    return [graph.transform(root, rewrite, memo) for root in roots]
+    return [graph.transform(root, rewrite, memo) for root in share_exponentials(roots)]
 
 
 def _legal_call(node: Call, native: frozenset[str]) -> Node:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from symgrad import graph
-from symgrad.graph import Index, Node, Size
+from symgrad.graph import Call, Index, Node, Size
 from symgrad.schedule import cost
+from symgrad.schedule.alike import Alike
 from symgrad.schedule.deferred import Deferred, defer
 from symgrad.schedule.nest import Item, Loop, Nester
 from symgrad.schedule.statements import Statement, choose_statements
@@ -92,6 +94,25 @@ class Plan:
         """The steps that loop over rows."""
         return [step for step in self.steps if step.row is not None]
 
+    def is_term(self, node: Node) -> bool:
+        """Whether sums take this node in as the product of an FMA.
+
+        Not if it, or the same formula with other index names, is a value of its own,
+        which is rounded: nodes that are alike have the same bits.
+        """
+        if not isinstance(node, Call) or node.op != "mul" or node.type != graph.FLOAT:
+            return False
+        return not self._products or self._alike.number(node) not in self._products
+
+    @cached_property
+    def _alike(self) -> Alike:
+        return Alike()
+
+    @cached_property
+    def _products(self) -> set[int]:
+        products = (n for n in self.of if isinstance(n, Call) and n.op == "mul")
+        return self._alike.numbers(products)
+
 
 @dataclass(eq=False)
 class _Instance:
@@ -103,18 +124,22 @@ class _Instance:
 
 
 def make_plan(
-    outputs: Sequence[Node], hints: Mapping[str, int], lanes: int = 8
+    outputs: Sequence[Node],
+    hints: Mapping[str, int],
+    lanes: int = 8,
+    tiled: bool = True,
 ) -> Plan:
     """Schedule the closed nodes ``outputs``.
 
     hints: the run-time lengths at hand; they steer decisions, not correctness.
     lanes: rows per vector, for the size of per-lane sums.
+    tiled: whether large sums may wait for the end of a tile of rows.
     """
     statements = choose_statements(outputs, hints)
     items = Nester(statements, hints).build()
     steps = _steps(items)
     for number, step in enumerate(steps):
-        if step.row is not None:
+        if step.row is not None and tiled:
             step.items, step.deferred = defer(step.items, step.row, hints, lanes)
             if step.deferred:
                 step.tile = graph.size(f"rows of a tile in step {number}")
