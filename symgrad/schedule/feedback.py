@@ -76,9 +76,10 @@ def without_feedback(
     done: dict[Node, Node] = {}
     for node in graph.walk(roots):
         new = graph.rebuild(node, tuple(done[c] for c in node.children))
-        if isinstance(new, Reduce):
-            new = _rewritten(new, late, hints or {}, firsts)
         done[node] = new
+        if isinstance(new, Reduce):
+            done[node] = _rewritten(new, late, hints or {}, firsts)
+            late.origin[done[node]] = new
     return Apart([done[root] for root in roots], frozenset(firsts))
 
 
@@ -95,52 +96,63 @@ def _rewritten(
         return graph.reduce_(
             node.kind, [row], graph.reduce_(node.kind, rest, node.body)
         )
-    if node.kind != "sum" or not late.feeds(node.body, row):
+    if node.kind != "sum":
         return node
-    taking = _Terms(node, row, late, hints)
-    terms = taking.of(node.body)
-    if terms is None or elements(node, terms, hints) > MAX_ELEMENTS:
-        return node
-    firsts |= taking.firsts
-    return total_of(node, row, terms)
+    for level in range(1, late.depth(node)):
+        late.level = level
+        if not late.feeds(node.body, row):
+            break
+        taking = _Terms(node, row, late, hints)
+        terms = taking.of(node.body)
+        if terms is not None and elements(node, terms, hints) <= MAX_ELEMENTS:
+            firsts |= taking.firsts
+            return total_of(node, row, terms)
+    return node
 
 
 class _Late:
-    """Remembers which nodes wait for a sum over rows."""
+    """Remembers which nodes wait for sums over rows, and for how many in a row.
+
+    level: sums of a lower depth are taken as known: they have had passes of their own.
+    origin: of a sum that was taken apart, the sum.
+    """
 
     def __init__(self) -> None:
-        self.known: dict[Node, bool] = {}
-        self.inside: dict[tuple[Node, Index], bool] = {}
+        self.level = 1
+        self.origin: dict[Node, Reduce] = {}
+        self.known: dict[Node, int] = {}
+        self.inside: dict[tuple[Node, Index, int], bool] = {}
 
-    def waits(self, root: Node) -> bool:
-        """Does evaluating ``root`` need a reduction over run-time many rows?"""
+    def depth(self, root: Node) -> int:
+        """How many reductions over run-time many rows wait for each other in it."""
 
         def unknown(node: Node) -> list[Node]:
             return [c for c in node.children if c not in self.known]
 
         if root not in self.known:
             for node in graph.walk(root, into=unknown):
-                bound = _bound(node)
-                long = any(cost.is_dynamic(i) for i in bound)
-                self.known[node] = long or any(self.known[c] for c in node.children)
+                long = any(cost.is_dynamic(i) for i in _bound(node))
+                below = max((self.known[c] for c in node.children), default=0)
+                self.known[node] = below + long
         return self.known[root]
 
     def feeds(self, root: Node, row: Index) -> bool:
         """Does ``root`` contain something that waits, and is the same in every row?"""
+        level = self.level
 
         def unknown(node: Node) -> Iterable[Node]:
             if row not in node.free:
                 return ()
-            return [c for c in node.children if (c, row) not in self.inside]
+            return [c for c in node.children if (c, row, level) not in self.inside]
 
-        if (root, row) not in self.inside:
+        if (root, row, level) not in self.inside:
             for node in graph.walk(root, into=unknown):
-                self.inside[node, row] = (
-                    any(self.inside[c, row] for c in node.children)
+                self.inside[node, row, level] = (
+                    any(self.inside[c, row, level] for c in node.children)
                     if row in node.free
-                    else self.waits(node)
+                    else self.depth(node) >= level
                 )
-        return self.inside[root, row]
+        return self.inside[root, row, level]
 
 
 def _bound(node: Node) -> tuple[Index, ...]:
@@ -231,6 +243,7 @@ class _Terms:
         left, right = (self.done[a] for a in node.args)
         centred = self._centred(node)
         if centred is not None:
+            self.plain.discard(node)
             return centred
         if left is None or right is None:
             return None
@@ -243,11 +256,14 @@ class _Terms:
     def _centred(self, node: Call) -> Terms | None:
         """``f - mean(f)`` relative to the first row."""
         f, mean = node.args
-        if node.op != "sub" or self.row in mean.free or self.late.feeds(f, self.row):
+        if node.op != "sub" or self.row in mean.free:
             return None
         found = self._mean_of(mean, f)
         if found is None:
             return None
+        if self.late.feeds(f, self.row):  # centred twice is centred
+            centred = self.degree[f] == 1 and f not in self.plain
+            return self.done[f] if centred else None
         matched, count = found
         if any(cost.length(i.extent, self.hints) < 1 for i in matched):
             return None
@@ -277,7 +293,8 @@ class _Terms:
         Factors that are the same in all rows may stand before the sum.
         """
         whole, wanted = factors(mean), factors(f)
-        for total in whole.above:
+        for part in whole.above:
+            total = self.late.origin.get(part, part)
             if not isinstance(total, Reduce) or total.kind != "sum":
                 continue
             rest = [self.row, *ordered(f.free - {self.row})]
@@ -286,7 +303,7 @@ class _Terms:
                 continue
             count = number(total.indices)
             expected = factors(graph.substitute(total.body, mapping))
-            expected.above.update(whole.above - Counter[Node]([total]))
+            expected.above.update(whole.above - Counter[Node]([part]))
             expected.below.update(whole.below - Counter([count]))
             negative = expected.negative != whole.negative
             if whole.below[count] and expected._replace(negative=negative) == wanted:
