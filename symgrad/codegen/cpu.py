@@ -24,7 +24,7 @@ LONG_TEXT = 6000
 takes time that grows with the square of a basic block (15 000 lines: 4.4 s against
 0.3 s)."""
 
-_compile_lock = Lock()  # LLVM's JIT set-up is not safe to enter from two threads
+compile_lock = Lock()  # LLVM's JIT set-up is not safe to enter from two threads
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,14 @@ def _parse(text: str) -> Any:
 def compile_text(text: str) -> bytes:
     """LLVM assembly to an object file in memory."""
     host()
-    with _compile_lock:
+    with compile_lock:
         return _target_machine(text).emit_object(_parse(text))
 
 
 def assembly(text: str) -> str:
     """LLVM assembly to the processor's assembly, for people."""
     host()
-    with _compile_lock:
+    with compile_lock:
         return _target_machine(text).emit_assembly(_parse(text))
 
 
@@ -145,7 +145,7 @@ def load_object(object_code: bytes) -> NativeCode:
     import llvmlite.binding as llvm
 
     host()
-    with _compile_lock:
+    with compile_lock:
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
         engine.finalize_object()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from symgrad import graph
 from symgrad.graph import Index, Node, Size
 from symgrad.schedule import cost
-from symgrad.schedule.deferred import Deferred, defer
+from symgrad.schedule.deferred import Deferral, Deferred, defer
 from symgrad.schedule.nest import Item, Loop, Nester
 from symgrad.schedule.statements import Statement, choose_statements
 
@@ -91,19 +91,23 @@ class _Instance:
 
 
 def make_plan(
-    outputs: Sequence[Node], hints: Mapping[str, int], lanes: int = 8
+    outputs: Sequence[Node],
+    hints: Mapping[str, int],
+    lanes: int = 8,
+    deferral: Deferral = defer,
 ) -> Plan:
     """Schedule the closed nodes ``outputs``.
 
     hints: the run-time lengths at hand; they steer decisions, not correctness.
     lanes: rows per vector, for the size of per-lane sums.
+    deferral: which sums are taken out of a loop over rows; targets differ in that.
     """
     statements = choose_statements(outputs, hints)
     items = Nester(statements, hints).build()
     steps = _steps(items)
     for number, step in enumerate(steps):
         if step.row is not None:
-            step.items, step.deferred = defer(step.items, step.row, hints, lanes)
+            step.items, step.deferred = deferral(step.items, step.row, hints, lanes)
             if step.deferred:
                 step.tile = graph.size(f"rows of a tile in step {number}")
     plan = Plan(steps, {}, statements.of, list(outputs))
