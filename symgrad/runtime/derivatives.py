@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from symgrad import graph
 from symgrad.differentiate import gradient as differentiate
 from symgrad.differentiate import hvp as hessian_product
-from symgrad.graph import Input, Node
+from symgrad.differentiate import jacobian
+from symgrad.graph import Array, Index, Input, Node
 from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.specialise import DIRECTION, Specialisation
 
@@ -28,12 +31,51 @@ def directions(found: Specialisation) -> dict[Input, Input]:
     return {p: graph.input_(DIRECTION + p.name, p.shape) for p in found.parameters}
 
 
-def hvp_kernel(found: Specialisation) -> Kernel:
+def hvp_nodes(found: Specialisation) -> list[Node]:
     """The Hessian times a direction."""
     along = directions(found)
-    extra = {d.name: d for d in along.values()}
+    return found.simplified(hessian_product(found.value, found.parameters, along))
 
-    def nodes() -> list[Node]:
-        return found.simplified(hessian_product(found.value, found.parameters, along))
 
-    return found.kernel("hvp", nodes, extra)
+def hvp_kernel(found: Specialisation) -> Kernel:
+    """The Hessian times a direction."""
+    extra = {d.name: d for d in directions(found).values()}
+    return found.kernel("hvp", lambda: hvp_nodes(found), extra)
+
+
+def gauss_newton_kernel(found: Specialisation) -> Kernel:
+    """Half the sum of squares of the residuals r, Jᵀr by parameter, and the blocks
+    (a, b) of JᵀJ with a <= b: the Jacobian J itself is never stored."""
+    return found.kernel(
+        "gauss-newton", lambda: found.simplified(_gauss_newton_nodes(found))
+    )
+
+
+def _gauss_newton_nodes(found: Specialisation) -> list[Node]:
+    rows, residual = found.indices, found.value
+    loss = 0.5 * graph.reduce_("sum", rows, residual * residual)
+    blocks = jacobian(rows, residual, found.parameters)
+    products = [
+        _transposed_product(rows, first, second)
+        for k, first in enumerate(blocks)
+        for second in blocks[k:]
+    ]
+    return [loss, *differentiate(loss, found.parameters), *products]
+
+
+def _transposed_product(rows: Sequence[Index], a: Node, b: Node) -> Node:
+    """The sum over ``rows`` of a[rows, i] b[rows, j], with indices i and j."""
+    own, first = _body(a, len(rows))
+    other, second = _body(b, len(rows))
+    extents = [i.extent for i in other]
+    fresh = graph.canonical_indices(extents, (*rows, *own, *other))
+    second = graph.substitute(second, dict(zip(other, fresh, strict=True)))
+    total = graph.reduce_("sum", rows, first * second)
+    return graph.array((*own, *fresh), total) if own or fresh else total
+
+
+def _body(block: Node, rank: int) -> tuple[tuple[Index, ...], Node]:
+    """A block's element, and its indices beyond those of the first ``rank`` axes."""
+    if isinstance(block, Array):
+        return block.indices[rank:], block.body
+    return (), block

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,7 +14,10 @@ from symgrad.codegen.layout import measure
 from symgrad.errors import ArgumentError
 from symgrad.graph import Const, Input, Node
 from symgrad.runtime import work
-from symgrad.runtime.kernel import PARALLEL_SECONDS, Kernel
+from symgrad.runtime.bound import BoundKernels
+from symgrad.runtime.derivatives import gradient_nodes
+from symgrad.runtime.hoist import HOISTED, array_of
+from symgrad.runtime.kernel import PARALLEL_SECONDS, Context, Kernel
 from symgrad.runtime.outline import Outline
 from symgrad.runtime.specialise import Source, Specialisation, Specialiser
 from symgrad.runtime.work import Costs, Traffic, Work
@@ -137,17 +141,49 @@ def describe(compiled: Compiled, kernel: str | None = None) -> Report:
         )
     lengths = compiled._specialiser.latest_lengths
     describer = _Describer(known[kernel], lengths, _outputs(kernel, compiled.wrt))
-    text = compiled._source.text
-    title = " ; ".join(text.split("\n")) if text else "a SymPy expression"
+    title = _title(compiled._source)
     return describer.report(title, kernel, compiled._workers(), found.data)
 
 
+def explain_bound(source: Source, bound: BoundKernels, workers: int) -> str:
+    """The report of an objective's value and gradient, with what ``bind`` computed."""
+    name = "value and gradient"
+    context = bound.context(name, gradient_nodes(bound.found), workers)
+    describer = _Describer(
+        context.kernel, context.sized.lengths, _outputs(name, source.wrt)
+    )
+    names = [*bound.found.data, *context.data]
+    lines = _report(describer.report(_title(source), name, workers, names))
+    return "\n".join([*lines, *_at_bind(bound, context)])
+
+
+def _at_bind(bound: BoundKernels, context: Context) -> Iterator[str]:
+    from symgrad.language.graph_to_sympy import graph_to_sympy
+
+    if bound.stored:
+        yield ""
+        yield "once, at bind"
+    for k, (node, array) in enumerate(bound.stored.items()):
+        formula = graph_to_sympy(array_of(node)).expression
+        yield from _rows([(f"{HOISTED}{k}", f"{formula} ({size(array.nbytes)})")])
+
+
+def _title(source: Source) -> str:
+    text = source.text
+    return " ; ".join(text.split("\n")) if text else "a SymPy expression"
+
+
 def _outputs(kernel: str, wrt: Sequence[str]) -> list[str]:
-    """Names of a kernel's outputs."""
+    """Names of a kernel's outputs, for those that differentiate."""
+    name = kernel.partition(",")[0]  # without what was hoisted
+    if name == "gauss-newton":
+        pairs = itertools.combinations_with_replacement(wrt, 2)
+        products = [f"hess {a} {b}" for a, b in pairs]
+        return ["half the squares", *(f"grad {n}" for n in wrt), *products]
     values = {"value and gradient": "loss", "value and jacobian": "value"}
-    first = {**values, "value": "value", "jvp": "jvp"}.get(kernel)
+    first = {**values, "value": "value", "jvp": "jvp"}.get(name)
     words = {"value and gradient": "grad", "value and jacobian": "jacobian"}
-    each = [f"{words.get(kernel, kernel)} {name}" for name in wrt]
+    each = [f"{words.get(name, name)} {parameter}" for parameter in wrt]
     return each if first is None else [first, *each]
 
 
@@ -165,7 +201,8 @@ class _Describer:
             for key, size in self.sizes.offsets.items()
             if key[0] == "size"
         }
-        self.outline = Outline(self.plan, outputs)
+        rest = range(len(outputs), len(kernel.outputs))
+        self.outline = Outline(self.plan, [*outputs, *(f"result {k}" for k in rest)])
 
     def report(
         self, title: str, name: str, workers: int, data: Iterable[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from symgrad.errors import (
     ShapeError,
     warn,
 )
-from symgrad.language.syntax import same
+from symgrad.language.syntax import Name, same, walk
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_parameter, first_bad
 from symgrad.runtime.derivatives import gradient_kernel, gradient_nodes, hvp_kernel
@@ -75,6 +76,13 @@ class Compiled:
         text = self._source.text or "<SymPy expression>"
         head = text if len(text) < 60 else text[:57] + "..."
         return f"<symgrad {type(self).__name__} {head!r} wrt {list(self.wrt)}>"
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """All names that the program mentions."""
+        program = self._source.program
+        parts = walk(*(a.value for a in program.assignments), program.result)
+        return frozenset(part.id for part in parts if isinstance(part, Name))
 
     def _workers(self) -> int:
         return self._source.threads or threads.default_threads()
@@ -281,7 +289,7 @@ class Loss(Compiled):
         """Second derivatives (P, P) over the flat vector, in ``pack`` order."""
         arrays = self._specialiser.arrays(values)
         parameters = {name: arrays.pop(name) for name in self.wrt}
-        bound = Objective(self._specialiser, arrays, parameters, scan=False)
+        bound = Objective(self._specialiser, arrays, parameters, False, hoist=False)
         matrix = bound.hessian(bound.pack(parameters))
         if not np.isfinite(matrix).all():
             self._blame(arrays, "Hessian")
@@ -293,14 +301,27 @@ class Loss(Compiled):
         """Fix the data once: a function of the flat parameter vector.
 
         The arrays are referenced, not copied, unless they had to be converted. The
-        shapes of the parameters come from ``parameters`` or the first ``pack``.
+        shapes of the parameters come from ``parameters`` or the first ``pack``. Work
+        that depends on the data only, such as a mean over the rows, is done once, so
+        the arrays must not change as long as the objective is used.
+
+        ``statistics=True`` replaces sums over the data that are quadratic in the
+        parameters by sufficient statistics: a linear regression with d columns then
+        costs O(d²) an evaluation, whatever the number of rows. The condition of the
+        second derivatives is checked, because it is the square of the data's own.
+        (If the loss has data of this name, the keyword is that array.)
 
         Raises:
-            DataError: a parameter is among the data.
+            ArgumentError: a parameter is among the data.
+            UnsupportedError: statistics of a loss that has none.
+            DataError: statistics of nearly dependent columns.
         Warns:
             DataWarning: data that are NaN or infinite, with the first position.
         """
-        return Objective(self._specialiser, data, parameters)
+        condense = False
+        if "statistics" not in self._names:
+            condense = bool(data.pop("statistics", False))
+        return Objective(self._specialiser, data, parameters, statistics=condense)
 
     def _main_kernel(self, found: Specialisation) -> Kernel:
         return gradient_kernel(found)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,20 @@ from symgrad.differentiate import jacobian, tangents, vjp
 from symgrad.errors import ShapeError
 from symgrad.graph import Input, Node
 from symgrad.runtime.arrays import as_parameter
-from symgrad.runtime.derivatives import directions
+from symgrad.runtime.derivatives import directions, gauss_newton_kernel
 from symgrad.runtime.function import Compiled, direction_arrays
 from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.specialise import COTANGENT, Arrays, Specialisation
 
 Blocks = dict[str, NDArray[Any]]
+
+
+class GaussNewton(NamedTuple):
+    """Half the sum of squares, its gradient Jᵀr (P,), and JᵀJ (P, P)."""
+
+    fun: float
+    jac: NDArray[np.float64]
+    hess: NDArray[np.float64]
 
 
 class Model(Compiled):
@@ -55,6 +63,25 @@ class Model(Compiled):
     def jacobian(self, /, **values: Any) -> Blocks:
         """Derivatives by name, each of shape output + parameter."""
         return self.value_and_jacobian(**values)[1]
+
+    def gauss_newton(self, /, **values: Any) -> GaussNewton:
+        """What a Gauss-Newton or Levenberg-Marquardt step needs, from one pass.
+
+        The model's value is taken as residuals r(θ), so write the data into it:
+        ``"a*exp(-b*x) - y"``. The Jacobian J = ∂r/∂θ is not stored.
+
+        Returns:
+            fun: r·r/2. jac: Jᵀr (P,), its gradient. hess: JᵀJ (P, P), which is its
+            Hessian where r is small or linear. Both over the flat vector of all
+            parameters, in the order of wrt, C order; float64.
+        """
+        found, arrays = self._prepare(values)
+        kernel = gauss_newton_kernel(found)
+        outs = self._call(found, kernel, arrays)
+        sizes = [arrays[name].size for name in self.wrt]
+        slopes = [part.ravel() for part in outs[1 : 1 + len(sizes)]]
+        matrix = _assembled(outs[1 + len(sizes) :], sizes)
+        return GaussNewton(float(outs[0]), np.concatenate(slopes), matrix)
 
     def jvp(self, direction: Mapping[str, Any], /, **values: Any) -> NDArray[Any]:
         """The Jacobian times a direction (a dict shaped as the parameters): (S,)."""
@@ -109,3 +136,18 @@ def _vjp(found: Specialisation, seed: Input) -> list[Node]:
     from symgrad.differentiate import gradient
 
     return gradient(node * graph.load(seed), found.parameters)
+
+
+def _assembled(
+    blocks: Sequence[NDArray[np.float64]], sizes: Sequence[int]
+) -> NDArray[np.float64]:
+    """The symmetric matrix of its blocks (a, b) with a <= b, row by row."""
+    ends = np.cumsum([0, *sizes])
+    matrix = np.empty((ends[-1], ends[-1]))
+    parts = iter(blocks)
+    for a in range(len(sizes)):
+        for b in range(a, len(sizes)):
+            block = next(parts).reshape(sizes[a], sizes[b])
+            matrix[ends[a] : ends[a + 1], ends[b] : ends[b + 1]] = block
+            matrix[ends[b] : ends[b + 1], ends[a] : ends[a + 1]] = block.T
+    return matrix

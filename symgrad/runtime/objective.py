@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from math import isnan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, warn
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_array, as_parameter, first_bad
-from symgrad.runtime.derivatives import gradient_kernel, hvp_kernel
+from symgrad.runtime.bound import BoundKernels
+from symgrad.runtime.derivatives import directions, gradient_nodes, hvp_nodes
 from symgrad.runtime.entry import NativeEntry, vector_function
 from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
+
+if TYPE_CHECKING:
+    from symgrad.runtime.statistics import Statistics
 
 Vector = NDArray[np.float64]
 
@@ -34,6 +38,8 @@ class Objective:
         data: Mapping[str, Any],
         parameters: Mapping[str, Any] | None = None,
         scan: bool = True,
+        hoist: bool = True,
+        statistics: bool = False,
     ) -> None:
         self._specialiser = specialiser
         self._source: Source = specialiser.source
@@ -47,10 +53,14 @@ class Objective:
         if scan:
             self._warn_of_bad_data()
         self._shapes: dict[str, tuple[int, ...]] | None = None
+        self._hoists, self._condenses = hoist, statistics
+        self._statistics: Statistics | None = None
         self._fast: Callable[..., float] | None = None  # set by the first call
         self._fast_value: Callable[..., float] | None = None
         if parameters is not None:
             self.pack(parameters)
+            if statistics:
+                self._condense()  # refused here rather than at the first call
 
     def _warn_of_bad_data(self) -> None:
         for name, array in self.data.items():
@@ -66,7 +76,7 @@ class Objective:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the source and the data; kernels are compiled again."""
-        return _restored, (self._source, self.data, self._shapes)
+        return _restored, (self._source, self.data, self._shapes, self._condenses)
 
     # -- the flat vector -------------------------------------------------------------
 
@@ -127,14 +137,21 @@ class Objective:
 
     def _vector(self, x: Any) -> Vector:
         x = np.atleast_1d(as_parameter("x", x))
-        if self._shapes is None and x.ndim == 1 and x.size == len(self._source.wrt):
-            self._shapes = dict.fromkeys(self._source.wrt, ())  # all scalars
+        if self._shapes is None and x.ndim == 1:
+            self._shapes = self._guessed_shapes(x.size)
         if x.shape != (self.size,):
             raise ShapeError(
                 f"x has shape {x.shape}, but there are {self.size} parameters: "
                 + ", ".join(f"{n} {s}" for n, s in self.shapes.items())
             )
         return x
+
+    def _guessed_shapes(self, size: int) -> dict[str, tuple[int, ...]] | None:
+        """One number for each parameter, or one parameter that is a vector."""
+        wrt = self._source.wrt
+        if size == len(wrt):
+            return dict.fromkeys(wrt, ())
+        return {wrt[0]: (size,)} if len(wrt) == 1 else None
 
     # -- evaluation ------------------------------------------------------------------
 
@@ -250,28 +267,44 @@ class Objective:
 
     @cached_property
     def _found(self) -> Specialisation:
-        arrays: Arrays = {n: np.zeros(s) for n, s in self.shapes.items()}
-        arrays.update(self.data)
-        return self._specialiser.match(arrays)
+        if self._condenses:
+            return self._condense().found
+        return self._specialiser.match(self._arrays(self.data))
 
-    def _arrays(self) -> Arrays:
+    def _condense(self) -> Statistics:
+        from symgrad.runtime.statistics import condense
+
+        if self._statistics is None:
+            arrays = self._arrays(self.data)
+            found = self._specialiser.match(arrays)
+            self._statistics = condense(found, arrays, self._workers())
+        return self._statistics
+
+    def _arrays(self, data: Arrays) -> Arrays:
         arrays: Arrays = {n: np.zeros(s) for n, s in self.shapes.items()}
-        arrays.update(self.data)
-        return arrays
+        return arrays | data
+
+    @cached_property
+    def _kernels(self) -> BoundKernels:
+        data = self._condense().arrays if self._condenses else self.data
+        return BoundKernels(self._found, self._arrays(data), self._hoists)
 
     @cached_property
     def _value(self) -> Context:
-        found = self._found
-        kernel = found.kernel("value", lambda: [found.value])
-        return found.context(kernel, self._arrays())
+        return self._kernels.context("value", [self._found.value], self._workers())
 
     @cached_property
     def _gradient(self) -> Context:
-        return self._found.context(gradient_kernel(self._found), self._arrays())
+        return self._kernels.context(
+            "value and gradient", gradient_nodes(self._found), self._workers()
+        )
 
     @cached_property
     def _second(self) -> Context:
-        return self._found.context(hvp_kernel(self._found), self._arrays())
+        along = {d.name: d for d in directions(self._found).values()}
+        return self._kernels.context(
+            "hvp", hvp_nodes(self._found), self._workers(), along
+        )
 
     @cached_property
     def _value_function(self) -> Callable[..., float] | None:
@@ -322,6 +355,12 @@ class Objective:
         function = context.kernel.code.address("objective")
         return as_numba(NativeEntry(function, context.address, (self, context)))
 
+    def explain(self) -> str:
+        """What an evaluation does, and what was done at ``bind`` once and for all."""
+        from symgrad.runtime.explain import explain_bound
+
+        return explain_bound(self._source, self._kernels, self._workers())
+
     # -- rows ------------------------------------------------------------------------
 
     @cached_property
@@ -351,18 +390,20 @@ class Objective:
 
         A ``mean`` is then over the batch; a ``sum`` is not rescaled.
         """
+        if self._condenses:
+            raise DataError("statistics of all rows are known: there are no batches")
         names = self._row_arrays
         if not names:
             raise DataError("the loss has no rows to take a batch of")
         data = {k: (v[rows] if k in names else v) for k, v in self.data.items()}
-        other = Objective(self._specialiser, data, scan=False)
+        other = Objective(self._specialiser, data, scan=False, hoist=False)
         other._shapes = self._shapes
-        lengths = self._found.lengths(other._arrays())
+        lengths = self._found.lengths(other._arrays(data))
         if lengths is not None:  # the same kernels, whatever the number of rows
             other.__dict__["_found"] = self._found
             return other
         try:
-            self._specialiser.match(other._arrays())
+            self._specialiser.match(other._arrays(data))
         except ShapeError as error:
             raise DataError(
                 "the loss cannot be taken on some of the rows only, as other arrays "
@@ -372,9 +413,13 @@ class Objective:
 
 
 def _restored(
-    source: Source, data: Arrays, shapes: dict[str, tuple[int, ...]] | None
+    source: Source,
+    data: Arrays,
+    shapes: dict[str, tuple[int, ...]] | None,
+    statistics: bool,
 ) -> Objective:
     """An objective as it was pickled."""
-    objective = Objective(Specialiser(source), data, scan=False)
+    specialiser = Specialiser(source)
+    objective = Objective(specialiser, data, scan=False, statistics=statistics)
     objective._shapes = shapes
     return objective

@@ -69,6 +69,7 @@ class Specialisation:
     gradients: list[Node] = field(default_factory=list)  # the loss first
     rewrites: list[Rewrite] = field(default_factory=list)
     kernels: dict[str, Kernel] = field(default_factory=dict)
+    hoisted: list[tuple[Node, ...]] = field(default_factory=list)
 
     @property
     def data(self) -> list[str]:
@@ -87,10 +88,12 @@ class Specialisation:
         name: str,
         outputs: Callable[[], Sequence[Node]],
         extra: Mapping[str, Input] | None = None,
+        stored: Mapping[Input, ArraySpec] | None = None,
     ) -> Kernel:
         """The kernel called ``name``, compiled on first use.
 
         extra: inputs that are not the user's (directions), passed like parameters.
+        stored: more data, with their types.
         """
         found = self.kernels.get(name)
         if found is None:
@@ -100,10 +103,19 @@ class Specialisation:
             for other in (extra or {}).values():
                 inputs[other.name] = other
                 specs[other.name] = ArraySpec("float64", True, True)
+            for other, spec in (stored or {}).items():
+                inputs[other.name] = other
+                specs[other.name] = spec
             found = self.kernels[name] = Kernel(
                 outputs(), inputs, specs, self.source.dtype, self.hints, self.parameters
             )
         return found
+
+    def hoisting(self, sources: tuple[Node, ...]) -> int:
+        """The number of a set of nodes computed at bind: kernels without are others."""
+        if sources not in self.hoisted:
+            self.hoisted.append(sources)
+        return self.hoisted.index(sources)
 
     def lengths(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, int] | None:
         """All run-time lengths, or None if these arrays need another specialisation."""
@@ -113,11 +125,14 @@ class Specialisation:
             return None
         return sizes
 
-    def context(self, kernel: Kernel, arrays: Arrays) -> Context:
-        """``kernel`` bound to data."""
+    def context(
+        self, kernel: Kernel, arrays: Arrays, stored: Arrays | None = None
+    ) -> Context:
+        """``kernel`` bound to data, and to what is ``stored`` beside them."""
         lengths = self.lengths(arrays)
         assert lengths is not None
-        return kernel.context({name: arrays[name] for name in self.data}, lengths)
+        data = {name: arrays[name] for name in self.data}
+        return kernel.context(data | (stored or {}), lengths)
 
 
 class Specialiser:
