@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from symgrad import graph
 from symgrad.codegen import cuda_target, operations
@@ -25,6 +26,10 @@ from symgrad.runtime.cuda_device import Buffer, Device
 from symgrad.schedule import Plan, cost
 from symgrad.schedule.legalise import gather_form, inline_arrays, legalise
 from symgrad.schedule.threads import plan_for_threads
+
+
+KEPT_SIZES = 4
+"""Lengths that a kernel remembers, with the memory that calls have used."""
 
 
 class CudaKernel:
@@ -44,6 +49,7 @@ class CudaKernel:
         block: int = BLOCK,
     ) -> None:
         self.dtype, self.order, self.block = dtype, tuple(order), block
+        self.roots = list(outputs)
         legal = legalise(outputs, operations.native())
         self.outputs = inline_arrays(gather_form(legal, hints), hints)
         self.plan: Plan = plan_for_threads(self.outputs, hints)
@@ -58,6 +64,7 @@ class CudaKernel:
         self.kernels, self.shared = writer.module.kernels, writer.module.shared
         self._ptx: dict[str, str] = {}
         self._modules: dict[int, tuple[Device, Any]] = {}
+        self._idle: dict[tuple[int, ...], list[CudaContext]] = {}
 
     @cached_property
     def llvm(self) -> str:
@@ -82,28 +89,41 @@ class CudaKernel:
         return self._modules[id(device)][1]
 
     def context(
-        self, device: Device, data: Mapping[str, Any], lengths: Mapping[str, int]
+        self, device: Device, lengths: Mapping[str, int], data: Mapping[str, Any]
     ) -> CudaContext:
-        """Bind data that are on the device: ``address`` and ``strides`` (elements) of
-        each. ``lengths``: of every run-time dimension."""
-        return CudaContext(self, device, data, dict(lengths))
+        """The kernel with memory for these lengths (of every run-time dimension) and
+        with data on the device. A context that nobody uses is used again."""
+        key = (id(device), *lengths.values())
+        idle = self._idle.get(key)
+        if not idle:
+            return CudaContext(self, device, dict(lengths), data)
+        context = idle.pop()
+        context.set_data(data)
+        return context
+
+    def give_back(self, context: CudaContext) -> None:
+        """The context may be used for another call."""
+        key = (id(context.device), *context.lengths.values())
+        if key not in self._idle and len(self._idle) >= KEPT_SIZES:
+            self._idle.clear()
+        self._idle.setdefault(key, []).append(context)
 
 
 class CudaContext:
-    """A kernel with its data, lengths and memory on a device.
+    """A kernel with its lengths and memory on a device; one call at a time.
 
-    One call at a time: the memory is the context's own.
+    Parameters and results have places of their own, one after the other; parameters
+    that are on the device already are read where they are.
     """
 
     def __init__(
         self,
         kernel: CudaKernel,
         device: Device,
-        data: Mapping[str, Any],
         lengths: dict[str, int],
+        data: Mapping[str, Any],
     ) -> None:
         self.kernel, self.device, self.lengths = kernel, device, lengths
-        self.data = dict(data)
         self.sizes: DeviceSizes = measure_device(
             kernel.layout, lengths, kernel.block, device.processors
         )
@@ -112,20 +132,35 @@ class CudaContext:
         self._launches = [
             (module.function(k.name), grid(k, self.sizes), k) for k in kernel.launches
         ]
-        slots = kernel.layout.slots
-        self.slots = np.zeros(max(1, len(slots)), np.int64)
-        self._params: list[tuple[int, int]] = []
-        self._outs: list[tuple[int, int]] = []
-        for key, slot in slots.items():
-            if key[0] == "params":
-                self._params.append((slot, int(str(key[1]))))
-            elif key[0] == "outs":
-                self._outs.append((slot, int(str(key[1]))))
-            else:
+        self.slots = np.zeros(max(1, len(kernel.layout.slots)), np.int64)
+        self._data: list[tuple[tuple[Any, ...], int]] = []
+        for key, slot in kernel.layout.slots.items():
+            if key[0] in ("data", "stride") and self._is_data(str(key[1])):
+                self._data.append((key, slot))
+            elif key[0] not in ("params", "outs"):
                 self.slots[slot] = self._slot(key)
         for step in kernel.plan.passes:
             offset = self.sizes.offsets["counter", step]
             device.clear(self.memory.address + offset, 4)
+        self._own_places()
+        self.set_data(data)
+
+    def _own_places(self) -> None:
+        layout = self.kernel.layout
+        names = layout.parameters()
+        self.parameter_shapes = [self.shape(layout.inputs[n]) for n in names]
+        self.parameter_starts = _starts(self.parameter_shapes)
+        self.parameters = Buffer(self.device, 8 * self.parameter_starts[-1])
+        shapes = [self.shape(node) for node in self.kernel.outputs]
+        self.out_shapes, self.out_starts = shapes, _starts(shapes)
+        self.outs = Buffer(self.device, 8 * (self.out_starts[-1] + 1))
+        self.status = self.outs.address + 8 * self.out_starts[-1]
+        own = [self.parameters.address + 8 * k for k in self.parameter_starts[:-1]]
+        results = [self.outs.address + 8 * k for k in self.out_starts]
+        self.point(own, results)
+
+    def _is_data(self, name: str) -> bool:
+        return not self.kernel.layout.specs[name].parameter
 
     def _slot(self, key: tuple[Any, ...]) -> int:
         if key in self.sizes.values:
@@ -135,11 +170,7 @@ class CudaContext:
         match key:
             case ("size", name):
                 return self.lengths[name]
-            case ("data", name):
-                return self.data[name].address
             case ("stride", name, axis):
-                if name in self.data:
-                    return self.data[name].strides[axis]
                 shape = self.shape(self.kernel.layout.inputs[name])
                 return math.prod(shape[axis + 1 :])
         raise AssertionError(key)
@@ -149,18 +180,59 @@ class CudaContext:
         extents = getattr(node, "shape", ())
         return tuple(cost.length(e, self.lengths) for e in extents)
 
+    def set_data(self, data: Mapping[str, Any]) -> None:
+        """Data on the device: ``address`` and ``strides`` (in elements) of each."""
+        self.data = data
+        for key, slot in self._data:
+            array = data[key[1]]
+            value = array.address if key[0] == "data" else array.strides[key[2]]
+            self.slots[slot] = value
+
     def point(self, parameters: Sequence[int], outs: Sequence[int]) -> None:
         """Set the addresses of parameters and outputs; the last output is the status,
         an int64 that becomes 1 where an index is out of bounds."""
-        for slot, number in self._params:
-            self.slots[slot] = parameters[number]
-        for slot, number in self._outs:
-            self.slots[slot] = outs[number]
+        for key, slot in self.kernel.layout.slots.items():
+            if key[0] == "params":
+                self.slots[slot] = parameters[int(str(key[1]))]
+            elif key[0] == "outs":
+                self.slots[slot] = outs[int(str(key[1]))]
+
+    def point_parameters(
+        self, addresses: Sequence[int], owners: Sequence[Any] = ()
+    ) -> None:
+        """Read parameters from these addresses; ``owners`` keep that memory."""
+        self._owners = list(owners)
+        for key, slot in self.kernel.layout.slots.items():
+            if key[0] == "params":
+                self.slots[slot] = addresses[int(str(key[1]))]
 
     def start(self) -> None:
         """Launch everything; does not wait."""
+        self.device.clear(self.status, 8)
+        self.launch()
+
+    def launch(self) -> None:
+        """The kernels alone: what a descent repeats."""
         for function, blocks, launch in self._launches:
             if launch.rows and launch.step is not None:
                 for offset, size in self.sizes.clears[launch.step]:
                     self.device.clear(self.memory.address + offset, size)
             self.device.launch(function, blocks, self.kernel.block, self.slots)
+
+    def results(self) -> tuple[list[NDArray[np.float64]], bool]:
+        """Wait; all outputs, and whether all indices were inside."""
+        raw = np.empty(self.out_starts[-1] + 1)
+        self.device.download(raw, self.outs.address)
+        parts = [
+            raw[start : start + math.prod(shape)].reshape(shape)
+            for start, shape in zip(self.out_starts, self.out_shapes, strict=False)
+        ]
+        return parts, raw[-1:].view(np.int64)[0] == 0
+
+
+def _starts(shapes: Sequence[tuple[int, ...]]) -> list[int]:
+    """Where arrays that lie one after the other start, and where the last ends."""
+    starts = [0]
+    for shape in shapes:
+        starts.append(starts[-1] + math.prod(shape))
+    return starts
