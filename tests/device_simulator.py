@@ -10,6 +10,7 @@ The fibers are the C library's (``makecontext``).
 """
 
 import ctypes
+import functools
 import itertools
 
 import numpy as np
@@ -122,7 +123,6 @@ class SimulatedDevice:
         self.held: dict[int, np.ndarray] = {}
         self.launches = 0
         self.waited: list[int | None] = []
-        self._fibers = _Fibers()
 
     # -- memory ----------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class SimulatedDevice:
     # -- kernels ---------------------------------------------------------------------
 
     def load(self, kernel):
-        return _Module(kernel)
+        return _module(host_text(kernel), kernel.shared)
 
     def launch(self, function, blocks, block, context):
         self.launches += 1
@@ -181,7 +181,7 @@ class SimulatedDevice:
         argument = context.copy()
         for number in self._ordered(blocks):
             module.poison()
-            self._fibers.run_block(
+            fibers().run_block(
                 module, address, argument, number, blocks, block, self._ordered
             )
 
@@ -193,15 +193,18 @@ class SimulatedDevice:
         return np.random.default_rng(self.order).permutation(count).tolist()
 
 
+@functools.lru_cache(maxsize=64)
+def _module(text, shared):
+    return _Module(text, shared)
+
+
 class _Module:
-    def __init__(self, kernel):
-        self.code = cpu.load_object(cpu.compile_text(host_text(kernel)))
-        self.shared = kernel.shared
+    def __init__(self, text, shared):
+        self.code = cpu.load_object(cpu.compile_text(text))
+        self.shared = shared
         pointer = ctypes.CFUNCTYPE(ctypes.c_void_p)
         self.state = np.ctypeslib.as_array(
-            (ctypes.c_int64 * 8).from_address(
-                pointer(self.code.address("sim_state"))()
-            )
+            (ctypes.c_int64 * 8).from_address(pointer(self.code.address("sim_state"))())
         )
         self.memory = pointer(self.code.address("sim_shared"))()
         self.entry = self.code.address("sim_entry")
@@ -212,6 +215,12 @@ class _Module:
     def poison(self):
         """Shared memory holds anything when a block starts."""
         ctypes.memset(self.memory, 0xFF, 8 * max(1, self.shared))
+
+
+@functools.cache
+def fibers():
+    """One set serves all devices: blocks run one after the other."""
+    return _Fibers()
 
 
 class _Fibers:

@@ -17,7 +17,7 @@ FEATURES = frozenset({"fma"})
 
 SHARED = "addrspacecast (ptr addrspace(3) @shared to ptr)"
 
-UNROLLED_LINES = 3000
+UNROLLED_LINES = 600
 """Loops of known length are unrolled unless they become longer than this."""
 
 
@@ -80,7 +80,7 @@ class ThreadEmitter(Emitter):
         return Value(name, "ptr")
 
     def shared(self, start: int, count: int) -> Value:
-        """``count`` doubles that the threads of a block share, from the ``start``-th."""
+        """``count`` doubles of the memory that the threads of a block share."""
         module = self.module
         assert isinstance(module, ThreadModule)
         module.shared = max(module.shared, start + count)
@@ -121,7 +121,7 @@ class ThreadEmitter(Emitter):
         results = super().loop(begin, end, step, carried, measured, nonempty)
         total = lines[0] + self._repeated.pop()
         turns = _turns(begin, end, step)
-        if turns is not None and 1 < turns and turns * total <= UNROLLED_LINES:
+        if turns is not None and turns > 1 and turns * total <= UNROLLED_LINES:
             self._mark_unrolled()
             total *= turns
         self._repeated[-1] += total

@@ -267,9 +267,7 @@ def _reduction(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     finite = abs(x) < math.inf
     safe = finite.choose(abs(x), 1e30)
     kind = "{ double, double, i64 }"
-    emitter.raw(
-        f"%parts = call {kind} @reduce_by_half_pi(double {safe.value.name})"
-    )
+    emitter.raw(f"%parts = call {kind} @reduce_by_half_pi(double {safe.value.name})")
     for k, name in enumerate(("%r", "%e", "%k")):
         emitter.raw(f"{name} = extractvalue {kind} %parts, {k}")
     r, error = (x.wrap(Value(n, "double")) for n in ("%r", "%e"))

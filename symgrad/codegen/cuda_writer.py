@@ -231,5 +231,3 @@ def way(place: Place, step: Step) -> str:
     if fits_registers(place):
         return "array"
     return "private"
-
-

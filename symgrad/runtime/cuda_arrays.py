@@ -189,9 +189,7 @@ def uploaded(device: Device, array: NDArray[Any]) -> DeviceArray:
     """A copy of a NumPy array on the device, in C order."""
     buffer = Buffer.holding(device, array)
     strides = c_strides(array.shape)
-    return DeviceArray(
-        buffer.address, array.shape, array.dtype, strides, None, buffer
-    )
+    return DeviceArray(buffer.address, array.shape, array.dtype, strides, None, buffer)
 
 
 def as_float64(device: Device, array: DeviceArray) -> DeviceArray:

@@ -190,7 +190,7 @@ class CudaDevice:
         if stream is None or stream in (self.stream, self.stream or 1):
             return
         self._enter()
-        flags = self._cuda.CUevent_flags.CU_EVENT_DISABLE_TIMING
+        flags = int(self._cuda.CUevent_flags.CU_EVENT_DISABLE_TIMING)
         event = self._check(self._cuda.cuEventCreate(flags), "making an event")
         self._check(self._cuda.cuEventRecord(event, stream), "recording an event")
         waiting = self._cuda.cuStreamWaitEvent(self.stream, event, 0)
@@ -297,7 +297,7 @@ class CudaDevice:
         """
         self._enter()
         cuda = self._cuda
-        flags = cuda.CUstream_flags.CU_STREAM_NON_BLOCKING
+        flags = int(cuda.CUstream_flags.CU_STREAM_NON_BLOCKING)
         stream = self._check(cuda.cuStreamCreate(flags), "making a stream")
         mode = cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._check(cuda.cuStreamBeginCapture(stream, mode), "recording a graph")

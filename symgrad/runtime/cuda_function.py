@@ -57,9 +57,7 @@ class OnDevice(Compiled):
         arrays = self._specialiser.arrays({**values, **stand_ins})
         return self._specialiser.match(arrays), PlacedArrays(arrays, views)
 
-    def _call(
-        self, found: Specialisation, kernel: Kernel, arrays: Arrays
-    ) -> list[Any]:
+    def _call(self, found: Specialisation, kernel: Kernel, arrays: Arrays) -> list[Any]:
         """Run a kernel: one array per output, where the parameters are."""
         context = self._started(found, cast(CudaKernel, kernel), arrays)
         results, inside = context.results()
@@ -176,7 +174,14 @@ class CudaLoss(OnDevice, Loss):
     Gradients of parameters that are arrays on the device come back as such.
     """
 
-    def _repeat(self, *_: Any) -> Repeat | None:
+    def _repeat(
+        self,
+        found: Specialisation,
+        kernel: Kernel,
+        values: Mapping[str, Any],
+        arrays: Arrays,
+    ) -> Repeat | None:
+        """There is no C function to repeat a call with."""
         return None
 
     def _named(self, outs: list[Any]) -> Gradient:
@@ -214,5 +219,3 @@ class CudaModel(OnDevice, Model):
 def _host(name: str, value: Any) -> Any:
     view = on_device(name, value)
     return value if view is None else view.download(cuda_device.device())
-
-

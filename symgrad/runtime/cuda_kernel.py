@@ -27,7 +27,6 @@ from symgrad.schedule import Plan, cost
 from symgrad.schedule.legalise import gather_form, inline_arrays, legalise
 from symgrad.schedule.threads import plan_for_threads
 
-
 KEPT_SIZES = 4
 """Lengths that a kernel remembers, with the memory that calls have used."""
 
@@ -35,7 +34,7 @@ KEPT_SIZES = 4
 class CudaKernel:
     """Code that computes some closed nodes on a GPU; arguments as of ``Kernel``.
 
-    block: threads per block.
+    block: threads per block; the default is :data:`BLOCK`.
     """
 
     def __init__(
@@ -46,9 +45,9 @@ class CudaKernel:
         dtype: str,
         hints: Mapping[str, int],
         order: Sequence[Input] = (),
-        block: int = BLOCK,
+        block: int | None = None,
     ) -> None:
-        self.dtype, self.order, self.block = dtype, tuple(order), block
+        self.dtype, self.order, self.block = dtype, tuple(order), block or BLOCK
         self.roots = list(outputs)
         legal = legalise(outputs, operations.native())
         self.outputs = inline_arrays(gather_form(legal, hints), hints)
@@ -58,7 +57,7 @@ class CudaKernel:
         called = often_used(self.outputs)
         single = dtype == "float32"
         self.layout = Layout(self.plan, kept, dict(specs), single, called)
-        writer = CudaModuleWriter(self.plan, self.layout, hints, block)
+        writer = CudaModuleWriter(self.plan, self.layout, hints, self.block)
         self.body = writer.text()
         self.launches = writer.launches
         self.kernels, self.shared = writer.module.kernels, writer.module.shared

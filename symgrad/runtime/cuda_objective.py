@@ -80,9 +80,7 @@ class CudaObjective(Objective):
         self._start(context, x)
         return self._finished(context)[0].item()
 
-    def value_and_grad(
-        self, x: Any, /, out: Vector | None = None
-    ) -> tuple[float, Any]:
+    def value_and_grad(self, x: Any, /, out: Vector | None = None) -> tuple[float, Any]:
         """The loss and its gradient (P,): in ``out`` if given, on the device if ``x``
         is there."""
         context = self._gradient_context
@@ -206,7 +204,7 @@ class CudaObjective(Objective):
         """There is no C function: only Python may call the device."""
         return
 
-    @property
+    @cached_property
     def numba(self) -> Any:
         """Not available.
 

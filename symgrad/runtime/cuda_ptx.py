@@ -11,9 +11,7 @@ from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.specialise import Specialisation
 
 
-def ptx_of(
-    kernel: Kernel | CudaKernel, found: Specialisation, arch: str | None
-) -> str:
+def ptx_of(kernel: Kernel | CudaKernel, found: Specialisation, arch: str | None) -> str:
     """PTX of the same outputs as a kernel's.
 
     Raises:

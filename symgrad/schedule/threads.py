@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from symgrad import graph
 from symgrad.graph import Const, Index, Node
 from symgrad.schedule import cost
 from symgrad.schedule.deferred import Deferred, take_out
