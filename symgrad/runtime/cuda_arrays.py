@@ -103,7 +103,8 @@ def on_device(name: str, value: Any) -> DeviceArray | None:
         found = _from_dlpack(name, value)
     else:
         return None
-    if found.dtype.char not in IN_PLACE or found.dtype.char in "QL":
+    plain = found.dtype.isnative and found.dtype.char in IN_PLACE
+    if not plain or found.dtype.char in "QL":
         raise DTypeError(
             f"{name} is {found.dtype} on the device, which kernels cannot read there: "
             "convert it to float32, float64 or int64 first"

@@ -76,6 +76,7 @@ class CudaObjective(Objective):
 
     def __call__(self, x: Any, /) -> float:
         """The loss at ``x`` (P,)."""
+        self._know_shapes(x)
         context = self._value_context
         self._start(context, x)
         return self._finished(context)[0].item()
@@ -83,6 +84,7 @@ class CudaObjective(Objective):
     def value_and_grad(self, x: Any, /, out: Vector | None = None) -> tuple[float, Any]:
         """The loss and its gradient (P,): in ``out`` if given, on the device if ``x``
         is there."""
+        self._know_shapes(x)
         context = self._gradient_context
         view = self._start(context, x)
         if view is not None and out is None:
@@ -103,9 +105,15 @@ class CudaObjective(Objective):
 
     def hvp(self, x: Any, v: Any, /) -> Vector:
         """The Hessian at ``x`` times ``v`` (P,)."""
+        self._know_shapes(x)
         context = self._second_context
         self._start(context, x, self._vector(self._plain(v)))
         return np.concatenate([part.ravel() for part in self._finished(context)])
+
+    def _know_shapes(self, x: Any) -> None:
+        """The first vector may tell the shapes of the parameters."""
+        if self._shapes is None:
+            self._vector(self._plain(x))
 
     def _plain(self, x: Any) -> Any:
         view = on_device("x", x)
@@ -237,7 +245,7 @@ class CudaObjective(Objective):
         if not names:
             raise DataError("the loss has no rows to take a batch of")
         data = {
-            name: self._taken(value, rows) if name in names else value
+            name: self._taken(name, value, rows) if name in names else value
             for name, value in self._kept().items()
         }
         other = CudaObjective(self._specialiser, data, scan=False)
@@ -267,13 +275,15 @@ class CudaObjective(Objective):
                 result[name] = array if name in rows else self._placed[name]
         return result
 
-    def _taken(self, value: Any, rows: Any) -> Any:
-        if isinstance(value, DeviceArray):
-            return value.download(cuda_device.device())[rows]
-        if library_of(value) == "torch" and not isinstance(rows, slice):
+    def _taken(self, name: str, value: Any, rows: Any) -> Any:
+        """Some rows of an array, taken where it is if its library can."""
+        library = library_of(value)
+        if library == "torch" and not isinstance(rows, slice):
             torch = sys.modules["torch"]
             return value[torch.as_tensor(rows, device=value.device)]
-        return value[rows]
+        if library in ("numpy", "torch", "cupy"):
+            return value[rows]
+        return self._on_device[name].download(cuda_device.device())[rows]
 
 
 def _restored(
