@@ -314,6 +314,22 @@ LARGE: tuple[Case, ...] = (
          lambda m, U, V, r, i, j: m.mean((r - m.sum(U[i] * V[j], axis=1)) ** 2),
          {"U": "200 3", "V": "300 3"},
          {"r": "n", "i": "n int 200", "j": "n int 300"}),
+    *(
+        Case(f"factors of rank {k}", "mean((r - sum(U[i]*V[j], axis=1))**2)",
+             lambda m, U, V, r, i, j: m.mean((r - m.sum(U[i] * V[j], axis=1)) ** 2),
+             {"U": f"20 {k} normal 0.3", "V": f"30 {k} normal 0.3"},
+             {"r": "n", "i": "n int 20", "j": "n int 30"}, passes=1)
+        for k in (1, 2, 8, 17, 32, 40, 70)
+    ),
+    Case("chosen matrices", "mean((r - sum(sum(U[i]*V[j], axis=2), axis=1))**2)",
+         lambda m, U, V, r, i, j: m.mean(
+             (r - m.sum(m.sum(U[i] * V[j], axis=2), axis=1)) ** 2
+         ),
+         {"U": "20 3 5", "V": "30 3 5"},
+         {"r": "n", "i": "n int 20", "j": "n int 30"}, passes=1),
+    Case("chosen rows of data", "mean((T[i] @ w + U[i, 0] - y)**2)",
+         lambda m, w, U, T, i, y: m.mean((T[i] @ w + U[i, 0] - y) ** 2),
+         {"w": "9", "U": "50 2"}, {"T": "50 9", "i": "n int 50", "y": "n"}, passes=1),
     Case("attention to many",
          "S = Q @ K.T; P = exp(S - logsumexp(S, axis=1)[:, None])\n"
          "mean((P @ V - Y)**2)",

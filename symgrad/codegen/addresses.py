@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 from symgrad import graph, ops
 from symgrad.codegen import operations
-from symgrad.codegen.llvm_text import Value
+from symgrad.codegen.llvm_text import BYTES, Value
 from symgrad.codegen.scopes import Placed, Scopes
 from symgrad.graph import Call, Const, Node
 from symgrad.schedule.plan import Place
+
+PREFETCH_BYTES = 4096
+"""How far ahead of the row loop its data are asked for."""
+
+LINE_BYTES = 64
 
 
 @dataclass
@@ -143,12 +148,24 @@ class Addresses(Scopes):
         return self.at(level).binary("mul", value, factor), level
 
     def _lane_offsets(self, stride: Node | Value) -> Placed:
-        key = ("lane offsets", stride if isinstance(stride, Node) else stride.name)
+        name = stride if isinstance(stride, Node) else stride.name
+        key = ("lane offsets", name, self.lanes)
         found = self.find(key)
         if found is not None:
             return found
         numbers = (self.emitter.lane_numbers(self.lanes), 0)
         return self.keep(key, *self._times(numbers, stride))
+
+    def prefetch(self, address: Address, type: str) -> None:
+        """Ask for what a later block of rows loads from consecutive places. Several
+        arrays read at once, or gathers beside them, keep the hardware from doing so."""
+        if self.lanes == 1 or not address.consecutive:
+            return
+        emitter = self.at(address.level)
+        count = address.lanes * BYTES[type]
+        for line in range(0, count, LINE_BYTES):
+            ahead = emitter.const(PREFETCH_BYTES + line, "i64")
+            emitter.prefetch(emitter.gep(address.pointer, ahead, "i8"))
 
     def fetch(self, address: Address, type: str, mask: Value | None = None) -> Value:
         """Load what an address points to, in its scope.
@@ -199,8 +216,8 @@ class Addresses(Scopes):
 
     def padded(self, extent: Node) -> Node:
         """A length rounded up to whole vectors."""
-        lanes = graph.const(self.lanes)
-        up = graph.fold_int("add", extent, graph.const(self.lanes - 1))
+        lanes = graph.const(self.vector)
+        up = graph.fold_int("add", extent, graph.const(self.vector - 1))
         blocks = ops.apply("floor_divide", up, lanes)
         return graph.fold_int("mul", blocks, lanes)
 

@@ -12,6 +12,7 @@ from symgrad import graph
 from symgrad.codegen import operations, subroutines
 from symgrad.codegen.addresses import Addresses
 from symgrad.codegen.bounds import is_guarded, provably_inside
+from symgrad.codegen.chosen_rows import RowGather
 from symgrad.codegen.layout import static_stride
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.scopes import Placed
@@ -118,10 +119,32 @@ class Evaluator(Addresses):
             return self._fma(emitter, node, args), level
         if node.op == "cast":
             return operations.cast(emitter, args[0], self.type), level
-        if node.op in self.layout.called:
-            attributes = self.layout.attributes
-            return subroutines.call(emitter, node.op, args, attributes), level
-        return operations.emit(emitter, node.op, args), level
+        if operations.is_basic(node.op):
+            return operations.emit(emitter, node.op, args), level
+        return self._function(emitter, node, args, lanes), level
+
+    def _function(
+        self, emitter: Emitter, node: Call, args: list[Value], lanes: int
+    ) -> Value:
+        """A function of the vector math, one hardware vector after the other: their
+        many constants and intermediate values need the registers. Turns that run
+        together call a subroutine rather than to have a copy each."""
+        results, op = [], node.op
+        copied = self.jam is not None and self.jam in node.free
+        for k in range(0, lanes, self.vector):
+            parts = [self._part(emitter, a, k) for a in args]
+            if op in self.layout.called or (copied and op != "polygamma"):
+                attributes = self.layout.attributes
+                results.append(subroutines.call(emitter, op, parts, attributes))
+            else:
+                results.append(operations.emit(emitter, op, parts))
+        return emitter.join(results)
+
+    def _part(self, emitter: Emitter, value: Value, start: int) -> Value:
+        """The hardware vector of ``value`` that starts at lane ``start``."""
+        if value.lanes <= self.vector:
+            return value
+        return emitter.parts(value, self.vector)[start // self.vector]
 
     def _fma(self, emitter: Emitter, node: Call, args: list[Value]) -> Value:
         a, b, c = args
@@ -171,7 +194,10 @@ class Evaluator(Addresses):
 
     def _load_input(self, node: Load, array: Input) -> Placed:
         if self._tiled(node, array):
-            return self._load_tile(node, array)
+            return self._load_column(node, "tile", self.step, array.name)
+        if self._is_row_gather(node, array):
+            gather = RowGather(array, node.indices[0])
+            return self._load_column(node, "rows", self.step, gather)
         spec = self.layout.specs[array.name]
         base, dtype = self.input_base(array)
         indices = self.checked(node.indices, array.shape)
@@ -184,6 +210,7 @@ class Evaluator(Addresses):
                 strides.append(graph.const(static))
         kind = operations.STORED[dtype][0]
         address = self.address(base, kind, indices, strides)
+        self.prefetch(address, kind)
         loaded = self.fetch(address, kind, self._guard(node.indices, array.shape))
         value = operations.from_memory(self.emitter, loaded, dtype, self.type)
         return value, address.level
@@ -195,9 +222,19 @@ class Evaluator(Addresses):
         rows = node.indices[0] is self.row is self.step.row
         return rows and array in self.layout.tiles(self.step)
 
-    def _load_tile(self, node: Load, array: Input) -> Placed:
-        base = self.memory("scratch", "tile", array.name)
-        shape = array.shape[1:]
+    def _is_row_gather(self, node: Load, array: Input) -> bool:
+        """Whether the element is in the chosen rows of the current block."""
+        if self.row is not self.step.row or self.lanes == 1 or len(node.indices) < 2:
+            return False
+        if any(self.row in i.free for i in node.indices[1:]):
+            return False
+        gather = RowGather(array, node.indices[0])
+        return gather in self.layout.row_gathers(self.step)
+
+    def _load_column(self, node: Load, *key: object) -> Placed:
+        """One column of a block of rows that was copied to scratch memory."""
+        base = self.memory("scratch", *key)
+        shape = node.array.shape[1:]
         indices = self.checked(node.indices[1:], shape)
         strides = self.strides(shape, range(len(shape)))
         found = self.address(

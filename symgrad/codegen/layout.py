@@ -13,6 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symgrad import graph
+from symgrad.codegen.chosen_rows import (
+    RowGather,
+    adds_rows,
+    elements,
+    find_row_gathers,
+)
 from symgrad.graph import Const, Input, Load, Node
 from symgrad.schedule import cost
 from symgrad.schedule.nest import statements_in
@@ -23,6 +29,9 @@ ROWS_PER_FLUSH = 4096
 
 MAX_CHUNKS = 64
 MIN_CHUNK_ROWS = 2048
+TURNS_PER_ELEMENT = 16
+"""Additions to a chunk's sums per element that pay for their memory."""
+
 PARTIAL_BYTES = 32 << 20
 """Partial sums of all chunks take at most this; fewer chunks where they would not."""
 
@@ -58,6 +67,7 @@ class Layout:
     attributes: str = ""  # of all LLVM functions
     slots: dict[tuple[object, ...], int] = field(default_factory=dict)
     _tiles: dict[Step, frozenset[Input]] = field(default_factory=dict)
+    _gathers: dict[Step, tuple[RowGather, ...]] = field(default_factory=dict)
 
     def slot(self, *key: object) -> int:
         """The slot of ``key``, assigned on first use."""
@@ -68,6 +78,17 @@ class Layout:
         if step not in self._tiles:
             self._tiles[step] = find_tiles(step, self.specs)
         return self._tiles[step]
+
+    def row_gathers(self, step: Step) -> tuple[RowGather, ...]:
+        """Rows chosen by the data that a pass loads block by block (embedding.py)."""
+        if step not in self._gathers:
+            names = {name for name, spec in self.specs.items() if spec.contiguous}
+            self._gathers[step] = find_row_gathers(step, names, self.plan.of)
+        return self._gathers[step]
+
+    def row_scatters(self, step: Step) -> list[Place]:
+        """Sums to whole rows that the data choose, added block by block."""
+        return [p for p in step.sums if adds_rows(p, step, self.plan.of)]
 
     def parameters(self) -> list[str]:
         """Names of the parameters, in the order of their pointers."""
@@ -126,6 +147,7 @@ def _measure_pass(
     the same for any number of threads."""
     assert step.row is not None
     rows = max(0, cost.length(step.row.extent, lengths))
+    block = lanes * step.vectors
     partial = _Arena()
     for place in step.sums:
         count = _count(place.shape, lengths)
@@ -136,21 +158,28 @@ def _measure_pass(
     for array in layout.tiles(step):
         count = _count(array.shape[1:], lengths)
         width = 4 if layout.single else 8
-        result.offsets["tile", array.name] = scratch.take(count * lanes * width)
-    lengths = _with_tile(layout, step, lengths, lanes, result)
+        result.offsets["tile", step, array.name] = scratch.take(count * block * width)
+    chosen = [(g, g.array.shape[1:]) for g in layout.row_gathers(step)]
+    chosen += [(p, p.shape[1:]) for p in layout.row_scatters(step)]
+    for key, shape in chosen:
+        count = -(-_count(shape, lengths) // lanes) * lanes
+        width = 4 if layout.single else 8
+        result.offsets["rows", step, key] = scratch.take(count * block * width)
+    lengths = _with_tile(layout, step, lengths, block, result)
     for place in step.scratch:
         size = _count(place.shape, lengths) * layout.element_bytes(place)
-        size *= lanes if place.lanes else 1
+        size *= block if place.lanes else 1
         result.offsets["scratch", place] = scratch.take(size)
         if any(place.statement in d.transposed for d in step.deferred):
             size += lanes * layout.element_bytes(place) * _tile_rows(step, lengths)
             result.offsets["transposed", place] = scratch.take(size)
-    wanted = min(MAX_CHUNKS, math.ceil(rows / MIN_CHUNK_ROWS))
+    least = max(MIN_CHUNK_ROWS, _rows_worth_sums(step, lengths))
+    wanted = min(MAX_CHUNKS, math.ceil(rows / least))
     if partial.size:
         wanted = min(wanted, PARTIAL_BYTES // partial.size)
     chunks = max(1, wanted)
     chunk_rows = -(-rows // chunks)
-    chunk_rows = -(-chunk_rows // lanes) * lanes or lanes
+    chunk_rows = -(-chunk_rows // block) * block or block
     chunks = max(1, -(-rows // chunk_rows))
     result.offsets["chunks", step] = chunks
     result.offsets["chunk_rows", step] = chunk_rows
@@ -160,11 +189,25 @@ def _measure_pass(
     result.rows.append(rows)
 
 
+def _rows_worth_sums(step: Step, lengths: Mapping[str, int]) -> int:
+    """Rows for which it is worth to clear and to add up sums of their own: scatters
+    touch few of their elements per row."""
+    elements = touched = 0
+    for place in step.sums:
+        count = _count(place.shape, lengths)
+        elements += count
+        if place.statement.kind == "scatter":
+            own = [i.extent for i in place.statement.bound if i is not step.row]
+            count = _count(own, lengths)
+        touched += count
+    return TURNS_PER_ELEMENT * elements // max(1, touched)
+
+
 def _with_tile(
     layout: Layout,
     step: Step,
     lengths: Mapping[str, int],
-    lanes: int,
+    block: int,
     result: Sizes,
 ) -> Mapping[str, int]:
     """Choose the rows of a tile, so that what is kept of them stays in cache."""
@@ -176,7 +219,7 @@ def _with_tile(
         if place.kept
     )
     rows = TILE_BYTES // max(1, row_bytes)
-    rows = min(MAX_TILE_ROWS, max(lanes, rows // lanes * lanes))
+    rows = min(MAX_TILE_ROWS, max(block, rows // block * block))
     result.offsets["size", step.tile.name] = rows
     return {**lengths, step.tile.name: rows}
 
@@ -200,14 +243,6 @@ def _count(shape: Sequence[Node], lengths: Mapping[str, int]) -> int:
     total = 1
     for extent in shape:
         total *= max(0, cost.length(extent, lengths))
-    return total
-
-
-def tile_columns(array: Input) -> Node:
-    """Elements of one row of ``array``."""
-    total: Node = graph.const(1)
-    for extent in array.shape[1:]:
-        total = graph.fold_int("mul", total, extent)
     return total
 
 
@@ -235,7 +270,7 @@ def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
 def _worth_a_tile(array: Input, spec: ArraySpec, reads: set[tuple[Node, ...]]) -> bool:
     if array.type != graph.FLOAT or not spec.contiguous:
         return False
-    columns = tile_columns(array)
+    columns = elements(array.shape[1:])
     if not isinstance(columns, Const):
         return True
     if columns.value < 2:

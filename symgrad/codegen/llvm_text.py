@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
-_BYTES = {"double": 8, "float": 4, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "ptr": 8}
+BYTES = {"double": 8, "float": 4, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "ptr": 8}
 _MANGLED = {
     "double": "f64",
     "float": "f32",
@@ -309,6 +309,20 @@ class Emitter:
             len(picks),
         )
 
+    def parts(self, a: Value, lanes: int) -> list[Value]:
+        """``a`` cut into vectors of ``lanes`` lanes."""
+        if a.lanes <= lanes:
+            return [a]
+        return [self._slice(a, start, lanes) for start in range(0, a.lanes, lanes)]
+
+    def join(self, parts: Sequence[Value]) -> Value:
+        """The lanes of all parts, one after the other; their number a power of two."""
+        parts = list(parts)
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            parts = [self.concatenate(a, b) for a, b in pairs]
+        return parts[0]
+
     def concatenate(self, a: Value, b: Value) -> Value:
         """The lanes of ``a``, then those of ``b``."""
         return self.shuffle(a, b, range(2 * a.lanes))
@@ -353,7 +367,7 @@ class Emitter:
         self, pointer: Value, type: str, lanes: int = 1, mask: Value | None = None
     ) -> Value:
         """Consecutive elements from ``pointer``; lanes off in ``mask`` give zero."""
-        spelled, align = spell(type, lanes), _BYTES[type]
+        spelled, align = spell(type, lanes), BYTES[type]
         if mask is None or lanes == 1:
             return self._result(
                 f"load {spelled}, ptr {pointer.name}, align {align}", type, lanes
@@ -367,6 +381,13 @@ class Emitter:
             lanes,
         )
 
+    def prefetch(self, pointer: Value) -> None:
+        """Ask for the cache line at ``pointer``; it may lie outside of all arrays."""
+        self._declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.raw(
+            f"call void @llvm.prefetch.p0(ptr {pointer.name}, i32 0, i32 3, i32 1)"
+        )
+
     def gather(self, pointers: Value, type: str, mask: Value) -> Value:
         """One element from each pointer; lanes off in ``mask`` give zero."""
         lanes, spelled = pointers.lanes, spell(type, pointers.lanes)
@@ -375,7 +396,7 @@ class Emitter:
             f"declare {spelled} @{name}({pointers.spelled}, {mask.spelled}, {spelled})"
         )
         return self._result(
-            f"call {spelled} @{name}({pointers.spelled} align {_BYTES[type]} "
+            f"call {spelled} @{name}({pointers.spelled} align {BYTES[type]} "
             f"{pointers.name}, {mask.spelled} {mask.name}, {spelled} zeroinitializer)",
             type,
             lanes,
@@ -383,7 +404,7 @@ class Emitter:
 
     def store(self, value: Value, pointer: Value, mask: Value | None = None) -> None:
         """Consecutive elements to ``pointer``; lanes off in ``mask`` are untouched."""
-        align = _BYTES[value.type]
+        align = BYTES[value.type]
         if mask is None or value.lanes == 1:
             self.raw(
                 f"store {value.spelled} {value.name}, ptr {pointer.name}, align {align}"
@@ -405,7 +426,7 @@ class Emitter:
         )
         self.raw(
             f"call void @{name}({value.spelled} {value.name}, {pointers.spelled} "
-            f"align {_BYTES[value.type]} {pointers.name}, {mask.spelled} {mask.name})"
+            f"align {BYTES[value.type]} {pointers.name}, {mask.spelled} {mask.name})"
         )
 
     # -- control ---------------------------------------------------------------------

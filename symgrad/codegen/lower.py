@@ -34,6 +34,13 @@ COMMON = ("ptr %context", "ptr %params", "ptr %outs", "ptr %work")
 JAMMED_SUMS = 8
 """Independent sums of one loop: two FMA units of four cycles latency."""
 
+SUM_REGISTERS = 24
+"""Registers for the running sums of a loop, out of 32, where it only multiplies and
+adds what it reads; half of them where it computes what it adds."""
+
+PRODUCT_COST = 3.0
+"""Two values read and multiplied."""
+
 
 class StepWriter(SumWriter):
     """Writes the loops and statements of one step."""
@@ -114,12 +121,11 @@ class StepWriter(SumWriter):
         addition, few enough to stay in registers."""
         if self.jam is not None or self.lanes == 1:
             return 1
-        most = max(
-            (self._sums_inside(child, item.index) for child in item.items), default=0
-        )
+        groups = [self._sums_inside(child, item.index) for child in item.items]
+        most = max((len(group) for group in groups), default=0)
         if most == 0 or any(self._one_place(s, item) for s in item.statements()):
             return 1
-        width = max(1, JAMMED_SUMS // most)
+        width = max(1, self._sums_wanted(groups) // most)
         if not isinstance(item.index.extent, graph.Const):
             return width
         count = int(item.index.extent.value)
@@ -127,6 +133,14 @@ class StepWriter(SumWriter):
         if divisors and 2 * divisors[-1] > width:
             return divisors[-1]
         return min(width, count)
+
+    def _sums_wanted(self, groups: Sequence[Sequence[Statement]]) -> int:
+        """How many sums may run together."""
+        vectors = self.lanes // self.vector
+        if vectors == 1:
+            return JAMMED_SUMS
+        plain = all(s.cost <= PRODUCT_COST for group in groups for s in group)
+        return (SUM_REGISTERS if plain else SUM_REGISTERS // 2) // vectors
 
     def _one_place(self, s: Statement, item: Loop) -> bool:
         """Whether turns of the loop share one place in memory for their own values."""
@@ -138,14 +152,15 @@ class StepWriter(SumWriter):
             and item.index not in place.axes
         )
 
-    def _sums_inside(self, child: Item, i: Index) -> int:
+    def _sums_inside(self, child: Item, i: Index) -> list[Statement]:
         """Sums of a loop that are separate for each value of ``i``."""
         if not isinstance(child, Loop):
-            return 0
-        return sum(
-            s.kind == "reduce" and i in s.domain and child.index in s.bound
+            return []
+        return [
+            s
             for s in child.statements()
-        )
+            if s.kind == "reduce" and i in s.domain and child.index in s.bound
+        ]
 
     # -- lanes -----------------------------------------------------------------------
 
@@ -176,6 +191,7 @@ class StepWriter(SumWriter):
         lanes = Loop(deferred.lane, [nest])
         extent, _ = self.extent(deferred.lane.extent)
         emitter = self.home()
+        rows_of_block, self.lanes = self.lanes, self.vector * deferred.vectors
         bound = emitter.splat(extent, self.lanes)
 
         def block(counter: Value, _: list[Value]) -> Sequence[Value]:
@@ -186,6 +202,7 @@ class StepWriter(SumWriter):
 
         emitter.loop(emitter.const(0, "i64"), extent, self.lanes, (), block)
         self.home()
+        self.lanes = rows_of_block
 
     # -- statements ------------------------------------------------------------------
 

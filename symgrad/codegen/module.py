@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from symgrad.codegen import operations
+from symgrad.codegen.embedding import add_rows, load_rows
 from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
 from symgrad.codegen.llvm_text import Emitter, Module, Value
 from symgrad.codegen.lower import COMMON, StepWriter
@@ -20,8 +21,8 @@ SERIAL = ", ".join(COMMON)
 class ModuleWriter:
     """Writes all functions of one kernel.
 
-    lanes: rows per vector in passes. flat: also the entry on flat vectors; the outputs
-    are a loss and the gradients, in order.
+    lanes: elements of a hardware vector. flat: also the entry on flat vectors; the
+    outputs are a loss and the gradients, in order.
     """
 
     def __init__(
@@ -52,9 +53,9 @@ class ModuleWriter:
             self._objective()
         return self.module.text()
 
-    def _writer(self, step: Step, lanes: int = 1) -> StepWriter:
+    def _writer(self, step: Step, vector: int = 1) -> StepWriter:
         emitter = Emitter(self.module, self.features)
-        return StepWriter(emitter, self.plan, self.layout, step, lanes)
+        return StepWriter(emitter, self.plan, self.layout, step, vector)
 
     def _finish(
         self, writer: StepWriter, name: str, parameters: Sequence[str] = COMMON
@@ -104,8 +105,8 @@ class ModuleWriter:
         begin: Value,
         end: Value,
     ) -> list[Value]:
-        """The loop over rows, ``lanes`` at a time; the last block is masked."""
-        lanes = self.lanes
+        """The loop over rows, a block at a time; the last block is masked."""
+        lanes = writer.lanes
         emitter = writer.home()
         bound = emitter.splat(end, lanes)
 
@@ -113,8 +114,12 @@ class ModuleWriter:
             writer.open_lanes(loop, counter, bound)
             for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
                 load_tile(writer, array, end)
+            for gather in self.layout.row_gathers(writer.step):
+                load_rows(writer, gather)
             writer.sums.update(zip(keys, phis, strict=True))
             writer.items(loop.items)
+            for place in self.layout.row_scatters(writer.step):
+                add_rows(writer, place)
             writer.close_lanes()
             return [writer.sums[key] for key in keys]
 
@@ -249,20 +254,20 @@ class ModuleWriter:
     ) -> None:
         kind = kind_of(place.statement)
         emitter = writer.emitter
-        start = emitter.const(IDENTITY[kind], "double")
 
-        def element(k: Value, _: list[Value]) -> None:
+        def elements(k: Value, width: int) -> None:
             here = emitter.gep(source, k, "double")
+            start = emitter.const(IDENTITY[kind], "double", width)
 
             def chunk(c: Value, total: list[Value]) -> list[Value]:
                 pointer = emitter.gep(here, emitter.binary("mul", c, bytes_), "i8")
-                value = emitter.load(pointer, "double")
+                value = emitter.load(pointer, "double", width)
                 return [combine(emitter, kind, total[0], value)]
 
             total = writer.counted(0, chunks, chunk, [start])[0]
             emitter.store(total, emitter.gep(target, k, "double"))
 
-        writer.counted(0, writer.count(place.shape), element)
+        writer.stretches(writer.count(place.shape), elements)
 
     # -- whole kernels ---------------------------------------------------------------
 
@@ -276,16 +281,16 @@ class ModuleWriter:
 
             def body(
                 k: Value,
-                _: list[Value],
+                width: int,
                 e: Emitter = emitter,
                 source: Value = source,
                 target: Value = target,
             ) -> None:
-                value = e.load(e.gep(source, k, "double"), "double")
+                value = e.load(e.gep(source, k, "double"), "double", width)
                 narrow = e.convert("fptrunc", value, "float")
                 e.store(narrow, e.gep(target, k, "float"))
 
-            writer.counted(0, writer.count(self.layout.inputs[name].shape), body)
+            writer.stretches(writer.count(self.layout.inputs[name].shape), body)
         self._finish(writer, "narrow")
 
     def _run(self) -> None:

@@ -197,6 +197,11 @@ SPECIAL = ("cast",)
 """Emitted by the evaluator, which knows the types."""
 
 
+def is_basic(op: str) -> bool:
+    """Whether an operation is an instruction or a few: no function of its own."""
+    return op in BASIC
+
+
 @cache
 def native() -> frozenset[str]:
     """All operations that need no expansion."""

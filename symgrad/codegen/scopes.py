@@ -17,6 +17,9 @@ from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Plan, Step
 from symgrad.schedule.statements import Statement
 
+STRETCH = 8
+"""Elements handled at a time where an array is only cleared, added up or converted."""
+
 
 @dataclass(eq=False)
 class Scope:
@@ -32,13 +35,18 @@ Placed = tuple[Value, int]
 
 
 class Scopes:
-    """The open loops of one function. ``lanes`` > 1 only inside a pass."""
+    """The open loops of one function.
+
+    lanes: rows of a block: one or more hardware vectors of ``vector`` lanes, which
+    share the loads of what rows have in common. More than 1 only inside a pass.
+    """
 
     def __init__(
-        self, emitter: Emitter, plan: Plan, layout: Layout, step: Step, lanes: int
+        self, emitter: Emitter, plan: Plan, layout: Layout, step: Step, vector: int
     ) -> None:
         self.emitter, self.plan, self.layout, self.step = emitter, plan, layout, step
-        self.lanes = lanes
+        self.vector = vector
+        self.lanes = vector * step.vectors if vector > 1 else 1
         self.type = "float" if layout.single else "double"
         self.scopes = [Scope(emitter.region)]
         # the index that lanes run along, while its loop is open: the rows of a pass,
@@ -106,6 +114,14 @@ class Scopes:
         results = emitter.loop(start, end, step, carried, inside)
         self.home()
         return results
+
+    def stretches(self, count: Value, body: Callable[[Value, int], None]) -> None:
+        """``body`` at 0, 8, 16, … with 8 elements to handle, then one by one."""
+        emitter = self.home()
+        width = emitter.const(STRETCH, "i64")
+        main = emitter.binary("sub", count, emitter.binary("srem", count, width))
+        self.counted(0, main, lambda k, _: body(k, STRETCH), step=STRETCH)
+        self.counted(main, count, lambda k, _: body(k, 1))
 
     def counted_inside(
         self, end: Value, step: int, body: Callable[[Value], None]

@@ -39,9 +39,9 @@ class SumWriter(Evaluator):
     """Starts, updates and completes sums, and stores values."""
 
     def __init__(
-        self, emitter: Emitter, plan: Plan, layout: Layout, step: Step, lanes: int
+        self, emitter: Emitter, plan: Plan, layout: Layout, step: Step, vector: int
     ) -> None:
-        super().__init__(emitter, plan, layout, step, lanes)
+        super().__init__(emitter, plan, layout, step, vector)
         self.open: list[Index] = []
         self.width = 1  # turns of the jammed loop
         self.sums: dict[SumKey, Value] = {}  # running sums held in registers
@@ -186,17 +186,39 @@ class SumWriter(Evaluator):
     def _lane_address(self, place: Place, indices: Sequence[Node]) -> Value:
         base = self.memory("scratch", "scratch", place)
         strides = self.strides(place.shape, range(len(place.shape)))
-        found = self.address(base, self.type, indices, strides, 0, self.lanes)
+        found = self.address(base, self.type, indices, strides, 0, self.vector)
         assert found.lanes == 1
         return found.pointer
 
     def _add_in_lanes(self, place: Place, indices: Sequence[Node]) -> None:
-        s = place.statement
+        """Add the vectors of a block, one after the other, to one vector of sums."""
         pointer = self._lane_address(place, indices)
-        old = self.home().load(pointer, self.type, self.lanes)
-        new = self._added(s, old)
+        total = self.home().load(pointer, self.type, self.vector)
+        factors = self._terms(place.statement)
+        emitter, kind = self.home(), kind_of(place.statement)
+        columns = [emitter.parts(f, self.vector) for f in factors]
+        masks = [None] if self.mask is None else emitter.parts(self.mask, self.vector)
+        for *terms, mask in zip(*columns, masks, strict=True):
+            if len(terms) == 2:
+                new = emitter.fma(terms[0], terms[1], total)
+            else:
+                new = combine(emitter, kind, total, terms[0])
+            total = new if mask is None else emitter.select(mask, new, total)
+        emitter.store(total, pointer)
+
+    def _terms(self, s: Statement) -> list[Value]:
+        """What a turn adds, in all lanes: one value, or two whose product is meant."""
+        body = s.value
+        roots = [body]
+        if kind_of(s) == "sum" and self._product(body):
+            assert isinstance(body, graph.Call)
+            roots = list(body.args)
+        values = [self.value(root) for root in roots]
         emitter = self.home()
-        emitter.store(emitter.splat(new, self.lanes), pointer, self.mask)
+        return [
+            emitter.splat(operations.to_float_type(emitter, v, self.type), self.lanes)
+            for v in values
+        ]
 
     def _fold_into_partial(self, place: Place, indices: Sequence[Node]) -> None:
         """Fold the lanes of this block and add to the chunk's sums at once."""
@@ -251,6 +273,8 @@ class SumWriter(Evaluator):
         if place is not None:
             if place.sums == "lanes":
                 self._add_in_lanes(place, targets)
+            elif place in self.layout.row_scatters(self.step):
+                self._keep_for_rows(place, targets[1:])
             else:
                 self._fold_into_partial(place, self._masked(targets))
             return
@@ -263,6 +287,21 @@ class SumWriter(Evaluator):
         address = self.address(base, "double", targets, strides)
         old = self._fetch_here(address, "double")
         self._store(address, self._added(s, old))
+
+    def _keep_for_rows(self, place: Place, columns: Sequence[Node]) -> None:
+        """Keep what is added to a chosen row until the end of the block."""
+        value = self.value(place.statement.value)
+        emitter = self.home()
+        value = operations.to_float_type(emitter, value, self.type)
+        value = emitter.splat(value, self.lanes)
+        if self.mask is not None:
+            value = emitter.select(self.mask, value, emitter.const(0.0, self.type))
+        base = self.memory("scratch", "rows", self.step, place)
+        shape = place.shape[1:]
+        strides = self.strides(shape, range(len(shape)))
+        at = self.address(base, self.type, columns, strides, 0, self.lanes)
+        assert at.lanes == 1, "columns of chosen rows do not vary by lane"
+        self.home().store(value, at.pointer)
 
     def _masked(self, targets: list[Node]) -> list[Node]:
         """Targets that are safe in lanes that are off: data-dependent ones are zero
@@ -337,12 +376,14 @@ class SumWriter(Evaluator):
     ) -> None:
         """Store ``number`` in all elements of an array of ``shape``."""
 
-        def body(counter: Value, _: list[Value]) -> None:
+        def body(at: Value, width: int) -> None:
             e = self.emitter
-            at = e.binary("mul", counter, e.const(lanes, "i64"))
-            e.store(e.const(number, kind, lanes), e.gep(base, at, kind))
+            e.store(e.const(number, kind, width), e.gep(base, at, kind))
 
-        self.counted(0, self.count(shape), body)
+        emitter = self.home()
+        count = self.count(shape)
+        count = emitter.binary("mul", count, emitter.const(lanes, "i64"))
+        self.stretches(count, body)
 
     def count(self, shape: Sequence[Node]) -> Value:
         """The number of elements of an array of ``shape``."""

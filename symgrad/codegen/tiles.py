@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from symgrad.codegen import operations
-from symgrad.codegen.layout import tile_columns
+from symgrad.codegen.addresses import LINE_BYTES
+from symgrad.codegen.chosen_rows import elements
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.sums import SumWriter
 from symgrad.graph import Const, Input
 from symgrad.schedule.plan import Place
 
 PIECE_BYTES = 16
+PREFETCH_BYTES = 16384
+"""How far ahead of the row loop rows are asked for."""
+
 UNROLLED_COLUMNS = 32
 """Rows of at most so many static elements are loaded by straight-line code."""
 
@@ -44,26 +48,25 @@ def load_tile(writer: SumWriter, array: Input, end: Value) -> None:
 
 
 class _Tile:
-    """Everything both ways of loading need, computed outside of the branches."""
+    """Everything both ways of loading need, computed outside of the branches.
+
+    Whole blocks are loaded one hardware vector of rows after the other.
+    """
 
     def __init__(self, writer: SumWriter, array: Input) -> None:
-        self.writer, self.array, self.lanes = writer, array, writer.lanes
+        self.writer, self.array = writer, array
+        self.lanes, self.vector = writer.lanes, writer.vector
         base, dtype = writer.input_base(array)
         self.kind = operations.STORED[dtype][0]
         self.piece = PIECE_BYTES // (8 if self.kind == "double" else 4)
-        columns = tile_columns(array)
+        columns = elements(array.shape[1:])
         self.static = int(columns.value) if isinstance(columns, Const) else None
         self.columns = writer.placed(columns)[0]
-        self.target = writer.memory("scratch", "tile", array.name)
+        self.target = writer.memory("scratch", "tile", writer.step, array.name)
         assert writer.row_base is not None
         emitter = writer.home()
         offset = emitter.binary("mul", writer.row_base, self.columns)
         self.source = emitter.gep(base, offset, self.kind)
-        self.rows = [self.source]
-        stride = writer.at(0).binary("mul", self.columns, emitter.const(1, "i64"))
-        emitter = writer.home()
-        for _ in range(self.lanes - 1):
-            self.rows.append(emitter.gep(self.rows[-1], stride, self.kind))
 
     @property
     def emitter(self) -> Emitter:
@@ -73,45 +76,66 @@ class _Tile:
     # -- full blocks -----------------------------------------------------------------
 
     def transposed(self) -> None:
-        """All columns, ``piece`` at a time; the last piece may overlap."""
+        """All rows, one hardware vector of them after the other."""
+        if self.lanes == self.vector:
+            self._rows(self.emitter.const(0, "i64"))
+            return
+        end = self.emitter.const(self.lanes, "i64")
+        self.writer.counted_inside(end, self.vector, self._rows)
+
+    def _rows(self, first: Value) -> None:
+        """All columns of some rows, ``piece`` at a time; the last piece may overlap."""
         emitter = self.emitter
+        down = emitter.binary("mul", first, self.columns)
+        start = emitter.gep(self.source, down, self.kind)
+        self._prefetch(start)
+        target = emitter.gep(self.target, first, self.writer.type)
+        rows = [start]
+        for k in range(1, self.vector):
+            if self.static is not None:  # part of the addresses
+                below = emitter.const(k * self.static, "i64")
+                rows.append(emitter.gep(start, below, self.kind))
+            else:
+                rows.append(emitter.gep(rows[-1], self.columns, self.kind))
+
+        def piece(column: Value) -> None:
+            self._piece(rows, target, column)
+
         if self.static is not None and self.static <= UNROLLED_COLUMNS:
             starts = list(range(0, self.static - self.piece + 1, self.piece))
             if self.static % self.piece:
                 starts.append(self.static - self.piece)
-            for start in starts:
-                self._piece(emitter.const(start, "i64"))
+            for column in starts:
+                piece(emitter.const(column, "i64"))
             return
         last = emitter.binary("sub", self.columns, emitter.const(self.piece - 1, "i64"))
-        self.writer.counted_inside(last, self.piece, self._piece)
-        self._piece(
-            emitter.binary("sub", self.columns, emitter.const(self.piece, "i64"))
-        )
+        self.writer.counted_inside(last, self.piece, piece)
+        piece(emitter.binary("sub", self.columns, emitter.const(self.piece, "i64")))
 
-    def _piece(self, column: Value) -> None:
-        """Columns column .. column+piece-1 of all rows of the block."""
+    def _prefetch(self, start: Value) -> None:
+        """Ask for the rows of a later block, if they are not too wide."""
+        if self.static is None or self.static > UNROLLED_COLUMNS:
+            return
+        size = 8 if self.kind == "double" else 4
+        for line in range(0, self.vector * self.static * size, LINE_BYTES):
+            ahead = self.emitter.const(PREFETCH_BYTES + line, "i64")
+            self.emitter.prefetch(self.emitter.gep(start, ahead, "i8"))
+
+    def _piece(self, rows: Sequence[Value], target: Value, column: Value) -> None:
+        """Columns column .. column+piece-1 of some rows."""
         emitter, piece = self.emitter, self.piece
         loads = [
             emitter.load(emitter.gep(row, column, self.kind), self.kind, piece)
-            for row in self.rows
+            for row in rows
         ]
-        groups = [self._concatenate(loads[k::piece]) for k in range(piece)]
+        groups = [emitter.join(loads[k::piece]) for k in range(piece)]
         for k, vector in enumerate(self._transpose(groups)):
-            at = emitter.binary("add", column, emitter.const(k, "i64"))
-            self._put(vector, at)
-
-    def _concatenate(self, parts: Sequence[Value]) -> Value:
-        parts = list(parts)
-        while len(parts) > 1:
-            parts = [
-                self.emitter.concatenate(a, b)
-                for a, b in zip(parts[::2], parts[1::2], strict=True)
-            ]
-        return parts[0]
+            at = _plus(emitter, column, k)
+            self._put(vector, target, at)
 
     def _transpose(self, groups: list[Value]) -> list[Value]:
         """piece x piece blocks within 128-bit lanes, by interleaving."""
-        emitter, lanes = self.emitter, self.lanes
+        emitter, lanes = self.emitter, self.vector
         if self.piece == 2:
             low, high = groups
             return [emitter.interleave(low, high, lanes, 2, k) for k in (0, 1)]
@@ -124,12 +148,15 @@ class _Tile:
             for k in (0, 1)
         ]
 
-    def _put(self, vector: Value, column: Value) -> None:
+    def _put(self, vector: Value, target: Value, column: Value) -> None:
         """Store one column, in the compute type."""
         emitter = self.emitter
         vector = operations.to_float_type(emitter, vector, self.writer.type)
-        at = emitter.binary("mul", column, emitter.const(self.lanes, "i64"))
-        emitter.store(vector, emitter.gep(self.target, at, self.writer.type))
+        if column.literal:
+            at = emitter.const(int(column.name) * self.lanes, "i64")
+        else:
+            at = emitter.binary("mul", column, emitter.const(self.lanes, "i64"))
+        emitter.store(vector, emitter.gep(target, at, self.writer.type))
 
     # -- the last block --------------------------------------------------------------
 
@@ -145,9 +172,17 @@ class _Tile:
             assert writer.mask is not None
             pointer = emitter.gep(self.source, at, self.kind)
             pointers = emitter.gep(pointer, offsets, self.kind)
-            self._put(emitter.gather(pointers, self.kind, writer.mask), at)
+            found = emitter.gather(pointers, self.kind, writer.mask)
+            self._put(found, self.target, at)
 
         writer.counted_inside(self.columns, 1, column)
+
+
+def _plus(emitter: Emitter, a: Value, k: int) -> Value:
+    """``a + k``, folded where ``a`` is a literal: part of an address then."""
+    if a.literal:
+        return emitter.const(int(a.name) + k, "i64")
+    return emitter.binary("add", a, emitter.const(k, "i64"))
 
 
 def transpose_kept(writer: SumWriter, place: Place) -> None:
@@ -162,7 +197,7 @@ def transpose_kept(writer: SumWriter, place: Place) -> None:
     width, _ = writer.placed(writer.padded(lane.extent))
     source = writer.memory("scratch", "scratch", place)
     target = writer.memory("scratch", "transposed", place)
-    emitter, lanes, kind = writer.home(), writer.lanes, writer.type
+    emitter, lanes, kind = writer.home(), writer.vector, writer.type
     first, end = writer.tile_rows
     count = emitter.binary("sub", end, first)
     last = emitter.binary("sub", extent, emitter.const(1, "i64"))
@@ -174,7 +209,7 @@ def transpose_kept(writer: SumWriter, place: Place) -> None:
             at = emitter.select(emitter.icmp("slt", at, last), at, last)
             offset = emitter.binary("add", emitter.binary("mul", at, rows), row)
             vectors.append(emitter.load(emitter.gep(source, offset, kind), kind, lanes))
-        for k, vector in enumerate(_transpose_square(emitter, vectors)):
+        for k, vector in enumerate(transpose_square(emitter, vectors)):
             at = emitter.binary("add", row, emitter.const(k, "i64"))
             offset = emitter.binary("add", emitter.binary("mul", at, width), column)
             emitter.store(vector, emitter.gep(target, offset, kind))
@@ -185,7 +220,7 @@ def transpose_kept(writer: SumWriter, place: Place) -> None:
     writer.counted(0, count, columns, step=lanes)
 
 
-def _transpose_square(emitter: Emitter, vectors: list[Value]) -> list[Value]:
+def transpose_square(emitter: Emitter, vectors: list[Value]) -> list[Value]:
     """Transpose n vectors of n lanes: log2(n) rounds of exchanging halves of blocks."""
     lanes = len(vectors)
     size = 1

@@ -27,7 +27,12 @@ from symgrad.runtime.bounds import index_error
 from symgrad.runtime.cache import compile_cached
 from symgrad.runtime.object_layout import address
 from symgrad.schedule import Plan, cost, make_plan
-from symgrad.schedule.legalise import gather_form, inline_arrays, legalise
+from symgrad.schedule.legalise import (
+    gather_form,
+    inline_arrays,
+    invert_divisors,
+    legalise,
+)
 from symgrad.schedule.nest import statements_in
 
 PARALLEL_SECONDS = 100e-6
@@ -70,7 +75,8 @@ class Kernel:
         machine = cpu.host()
         self.lanes = machine.lanes(dtype)
         legal = legalise(outputs, operations.native())
-        self.outputs = inline_arrays(gather_form(legal, hints), hints)
+        inlined = inline_arrays(gather_form(legal, hints), hints)
+        self.outputs = invert_divisors(inlined)
         self.plan: Plan = make_plan(self.outputs, hints, self.lanes)
         used = {n.name for n in graph.walk(self.outputs) if isinstance(n, Input)}
         kept = {name: array for name, array in inputs.items() if name in used}

@@ -45,7 +45,8 @@ def own_cost(node: Node) -> float:
 
 def load_cost(node: Load) -> float:
     """Vector loads along the last axis are cheap, and so are rows of an input, which
-    come in tiles; other strided loads and indirect ones gather."""
+    come in tiles, also where data choose them; other strided loads and indirect ones
+    gather."""
     cheap, strided, indirect = 1.0, 6.0, 8.0
     worst = cheap
     rows_of_input = isinstance(node.array, Input)
@@ -54,6 +55,8 @@ def load_cost(node: Load) -> float:
         if isinstance(i, Index):
             if is_dynamic(i) and not last and not (axis == 0 and rows_of_input):
                 worst = max(worst, strided)
+        elif axis == 0 and not last and rows_of_input:
+            continue
         elif any(isinstance(n, Load) for n in graph.walk(i)):
             worst = max(worst, indirect)
     return worst

@@ -28,12 +28,14 @@ class Deferred:
 
     axes: its domain, the lane index last. operands: values kept for the tile.
     transposed: those of them that are read along the lanes.
+    vectors: hardware vectors along the lane index that run together.
     """
 
     statement: Statement
     axes: tuple[Index, ...]
     operands: list[Statement]
     transposed: list[Statement]
+    vectors: int = 1
 
     @property
     def lane(self) -> Index:
@@ -110,7 +112,8 @@ def _deferred(
             continue
         if best is None or (len(transposed), -size) < best[:2]:
             axes = (*(i for i in s.domain if i is not lane), lane)
-            chosen = Deferred(s, axes, operands, transposed)
+            vectors = 2 if size >= 2 * lanes else 1
+            chosen = Deferred(s, axes, operands, transposed, vectors)
             best = (len(transposed), -size, chosen)
     return best[2] if best is not None else None
 

@@ -190,3 +190,40 @@ def _plain(indices: Sequence[Node]) -> bool:
     return len(set(indices)) == len(indices) and all(
         isinstance(i, Index) for i in indices
     )
+
+
+def invert_divisors(roots: Sequence[Node]) -> list[Node]:
+    """Multiply by the reciprocal of a divisor that inner loops leave alone.
+
+    A division takes as long as ten products; the reciprocal is computed once, outside.
+    Only divisors that are the same for all rows (parameters, lengths), or are at least
+    one: where the reciprocal overflows, the quotient need not. One more rounding.
+    """
+
+    def rewrite(node: Node) -> Node:
+        if not isinstance(node, Call) or node.op != "div":
+            return node
+        top, bottom = node.args
+        if not bottom.free < node.free or isinstance(top, Const):
+            return node
+        constant = not any(cost.is_dynamic(i) for i in bottom.free)
+        if not constant and not _counts(bottom):
+            return node
+        return top * graph.call("div", 1.0, bottom)
+
+    memo: dict[Node, Node] = {}
+    return [graph.transform(root, rewrite, memo) for root in roots]
+
+
+def _counts(node: Node) -> bool:
+    """Whether the value is the number of ties of a reduction: a sum of ones where an
+    element equals the extreme one, which is 1 or more (or NaN divides NaN)."""
+    if not isinstance(node, Reduce) or node.kind != "sum":
+        return False
+    body = node.body
+    return (
+        isinstance(body, Call)
+        and body.op == "where"
+        and all(isinstance(a, Const) for a in body.args[1:])
+        and [a.value for a in body.args[1:] if isinstance(a, Const)] == [1, 0]
+    )

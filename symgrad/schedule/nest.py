@@ -17,6 +17,9 @@ from symgrad.graph import Index, Input, Load
 from symgrad.schedule import cost
 from symgrad.schedule.statements import Statement, Statements
 
+KEPT_TURNS = 512
+"""Values of an inner loop that are kept (a block of rows of each) for a later loop."""
+
 RECOMPUTE_COST = 40.0
 """A value this cheap per row is computed again in a later pass instead of stored."""
 
@@ -182,6 +185,8 @@ class Nester:
         for s in waiting:
             if x not in s.loops or (not open_ and self._belongs_to_rows(s, x)):
                 continue
+            if open_ and self._better_apart(s, x, open_):
+                continue
             here = all(
                 o in done or o not in own or (o in group and x in o.domain)
                 for o in s.pointwise
@@ -189,6 +194,18 @@ class Nester:
             if here and all(o in done or o not in own for o in s.whole):
                 group[s] = None
         return list(group)
+
+    def _better_apart(self, s: Statement, x: Index, open_: frozenset[Index]) -> bool:
+        """Whether a sum over ``x`` should have a loop of its own, its elements outside:
+        in a loop shared with what it sums, every turn updates all its elements in
+        memory. What it sums is then kept for all ``x``, which must be few."""
+        elements = [i for i in s.domain if i not in open_]
+        return (
+            s.kind == "reduce"
+            and x in s.bound
+            and bool(elements)
+            and cost.length(x.extent, self.hints) <= KEPT_TURNS
+        )
 
     def _without_early(self, group: list[Statement], x: Index) -> list[Statement]:
         """Leave values that only a later loop uses to that loop."""

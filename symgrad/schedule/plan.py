@@ -23,6 +23,9 @@ from symgrad.schedule.statements import Statement, choose_statements
 LANE_SUMS_BYTES = 1 << 20
 """Largest array of per-lane sums; larger ones are folded block by block."""
 
+FEW_BLOCKS = 8
+"""Fewer rows than so many vectors are not put together in larger blocks."""
+
 
 @dataclass(eq=False)
 class Place:
@@ -55,6 +58,7 @@ class Step:
 
     row: the index over rows of a pass; None for a serial step. deferred: sums that run
     tile by tile after the rows of the tile; tile: the number of rows of a tile.
+    vectors: hardware vectors in a block of rows, which run together.
     """
 
     items: list[Item]
@@ -64,6 +68,7 @@ class Step:
     local: dict[Statement, Place] = field(default_factory=dict)
     deferred: list[Deferred] = field(default_factory=list)
     tile: Size | None = None
+    vectors: int = 1
 
 
 @dataclass(eq=False)
@@ -110,9 +115,21 @@ def make_plan(
             step.items, step.deferred = deferral(step.items, step.row, hints, lanes)
             if step.deferred:
                 step.tile = graph.size(f"rows of a tile in step {number}")
+            step.vectors = _vectors(step, hints, lanes)
     plan = Plan(steps, {}, statements.of, list(outputs))
     _Placer(plan, hints, lanes).run()
     return plan
+
+
+def _vectors(step: Step, hints: Mapping[str, int], lanes: int) -> int:
+    """Vectors in a block of rows: two where rows share what inner loops read and
+    update (parameters, sums), as far as rows fill blocks."""
+    if step.row is None or cost.length(step.row.extent, hints) < FEW_BLOCKS * lanes:
+        return 1
+    rows = step.items[0]
+    assert isinstance(rows, Loop)
+    inner = any(isinstance(item, Loop) for item in rows.items)
+    return 2 if inner or step.deferred else 1
 
 
 def _steps(items: list[Item]) -> list[Step]:

@@ -17,6 +17,9 @@ from symgrad.schedule import cost
 SHARED_COST = 8.0
 """A shared expression at least this costly is computed once and kept."""
 
+READ_COST = 1.0
+"""Of another statement's value."""
+
 REPEATED_COST = 4.0
 """An expression this costly is not evaluated again in loops that leave it alone."""
 
@@ -76,7 +79,7 @@ def choose_statements(
     """The statements that compute ``outputs``: closed scalars and arrays."""
     places: dict[Node, Statement] = {}
     heads = [_output(k, node) for k, node in enumerate(outputs)]
-    costs = cost.total_costs([e for head in heads for e in head.expressions], hints)
+    costs = _costs_given([e for head in heads for e in head.expressions])
     _mark_places(heads, places, costs)
     return _in_order(heads, places)
 
@@ -140,6 +143,25 @@ def _mark_places(
             owners = set(list(owners)[:2])  # two are enough to know that it is shared
         for child in inner:
             users.setdefault(child, set()).update(owners)
+
+
+def _costs_given(roots: Sequence[Node]) -> dict[Node, float]:
+    """Cost of every node in one turn of its loops, other statements' values given:
+    those of sums and arrays, and what some of the loops leave alone."""
+    costs: dict[Node, float] = {}
+    for node in graph.walk(roots):
+        total = cost.own_cost(node)
+        for child in node.children:
+            total += READ_COST if _is_given(child, node, costs) else costs[child]
+        costs[node] = min(total, cost.CAP)
+    return costs
+
+
+def _is_given(child: Node, user: Node, costs: dict[Node, float]) -> bool:
+    if isinstance(child, (Reduce, Array, Scatter)):
+        return True
+    repeated = isinstance(child, Call) and costs[child] >= REPEATED_COST
+    return repeated and child.type == graph.FLOAT and child.free < user.free
 
 
 def _needs_place(node: Node, owners: set[Statement], costs: dict[Node, float]) -> bool:
