@@ -29,7 +29,7 @@ from symgrad.codegen.sums import IDENTITY, combine, kind_of
 from symgrad.schedule import cost
 from symgrad.schedule.nest import Item, Loop
 from symgrad.schedule.plan import Place, Plan, Step
-from symgrad.schedule.threads import is_parallel
+from symgrad.schedule.threads import is_parallel, is_repeatable
 
 BLOCK = 256
 """Threads per block."""
@@ -69,11 +69,14 @@ class CudaModuleWriter:
         self.plan, self.layout, self.hints, self.block = plan, layout, hints, block
         self.module = ThreadModule()
         self.launches: list[Launch] = []
+        self.repeated = Step([])  # what every thread computes for itself
 
     def text(self) -> str:
         """The kernels as LLVM assembly, without the target's own functions."""
         steps = self.plan.steps
         first = steps[0] if steps and steps[0].row is None else None
+        if first is not None and len(steps) > 1 and is_repeatable(first):
+            self.repeated, first = first, None
         narrowed = [
             number
             for number, name in enumerate(self.layout.parameters())
@@ -93,7 +96,9 @@ class CudaModuleWriter:
 
     def _writer(self, step: Step) -> ThreadWriter:
         emitter = ThreadEmitter(self.module)
-        return ThreadWriter(emitter, self.plan, self.layout, step, self.block)
+        writer = ThreadWriter(emitter, self.plan, self.layout, step, self.block)
+        writer.repeat(self.repeated)
+        return writer
 
     def _kernel(self, writer: ThreadWriter, name: str) -> None:
         self.module.kernels.append(name)
@@ -128,6 +133,7 @@ class CudaModuleWriter:
     def _pass(self, number: int, step: Step, after: Step | None) -> None:
         emitter = ThreadEmitter(self.module)
         writer = PassWriter(emitter, self.plan, self.layout, step, self.block)
+        writer.repeat(self.repeated)
         writer.rows()
         needed = bool(combined(step)) or after is not None
         fused = needed and self._is_small(step)

@@ -16,9 +16,10 @@ from symgrad.codegen.cuda_emitter import ThreadEmitter
 from symgrad.codegen.layout import Layout
 from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.lower import StepWriter
-from symgrad.graph import Const, Input, Node
+from symgrad.graph import Call, Const, Input, Load, Node
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step
+from symgrad.schedule.statements import Statement
 from symgrad.schedule.threads import fits_registers
 
 PRIVATE_ELEMENTS = 256
@@ -55,6 +56,13 @@ class ThreadWriter(StepWriter):
         self.total = emitter.binary("mul", self.blocks, size)
         self.row_step: Value | int = 1  # of loops over rows inside deferred sums
         self.arrays: dict[Place, Value] = {}
+
+    def repeat(self, step: Step) -> None:
+        """Compute the values of a step of single numbers, for this thread alone."""
+        for item in step.items:
+            assert not isinstance(item, Loop)
+            assert isinstance(item.node, (Call, Load))
+            self.compute(item.node)
 
     # -- memory ----------------------------------------------------------------------
 
@@ -127,6 +135,16 @@ class ThreadWriter(StepWriter):
         return self.pointer_argument("params", number), "float64"
 
     # -- sums over rows --------------------------------------------------------------
+
+    def prefetch(self, address: Address, kind: str) -> None:
+        """Other threads work while this one waits for memory."""
+
+    def _scatter(self, s: Statement) -> None:
+        place = self.sum_places.get(s)
+        if place is None:
+            super()._scatter(s)
+        else:
+            self._add_own(place, self.checked(s.targets, place.shape))
 
     def _add_in_lanes(self, place: Place, indices: Sequence[Node]) -> None:
         self._add_own(place, indices)

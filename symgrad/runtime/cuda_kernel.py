@@ -24,7 +24,12 @@ from symgrad.codegen.subroutines import often_used
 from symgrad.graph import Input, Node
 from symgrad.runtime.cuda_device import Buffer, Device
 from symgrad.schedule import Plan, cost
-from symgrad.schedule.legalise import gather_form, inline_arrays, legalise
+from symgrad.schedule.legalise import (
+    gather_form,
+    inline_arrays,
+    invert_divisors,
+    legalise,
+)
 from symgrad.schedule.threads import plan_for_threads
 
 KEPT_SIZES = 4
@@ -50,7 +55,8 @@ class CudaKernel:
         self.dtype, self.order, self.block = dtype, tuple(order), block or BLOCK
         self.roots = list(outputs)
         legal = legalise(outputs, operations.native())
-        self.outputs = inline_arrays(gather_form(legal, hints), hints)
+        inlined = inline_arrays(gather_form(legal, hints), hints)
+        self.outputs = invert_divisors(inlined)
         self.plan: Plan = plan_for_threads(self.outputs, hints)
         used = {n.name for n in graph.walk(self.outputs) if isinstance(n, Input)}
         kept = {name: array for name, array in inputs.items() if name in used}

@@ -27,6 +27,7 @@ KEPT_BYTES = 1 << 16
 def plan_for_threads(outputs: Sequence[Node], hints: Mapping[str, int]) -> Plan:
     """Schedule the closed nodes ``outputs``, one thread per row."""
     plan = make_plan(outputs, hints, 1, defer_for_threads)
+    _push_down(plan)
     for step in plan.steps:
         if step.row is None:
             _move_to_memory(plan, step)
@@ -76,6 +77,9 @@ def fits_registers(place: Place) -> bool:
     return total <= REGISTER_SUMS
 
 
+REPEATED_COST = 100.0
+"""Numbers that cost so much together are computed by every thread."""
+
 # --- serial steps ---------------------------------------------------------------------
 
 
@@ -94,6 +98,54 @@ def _move_to_memory(plan: Plan, step: Step) -> None:
         place.shape = tuple(i.extent for i in place.axes)
         step.local.pop(s, None)
         plan.work[s] = place
+
+
+def _push_down(plan: Plan) -> None:
+    """Move what comes before the first pass, and the pass does not need, behind it:
+    the block that finishes the pass does it, and a launch is saved."""
+    steps = plan.steps
+    if len(steps) < 2 or steps[0].row is not None:
+        return
+    first, rows = steps[0], steps[1]
+    users = [*statements_in(rows.items), *(d.statement for d in rows.deferred)]
+    needed = _needed(users)
+    kept = [i for i in first.items if not needed.isdisjoint(statements_in([i]))]
+    moved = [i for i in first.items if i not in kept]
+    if not moved:
+        return
+    if len(steps) == 2 or steps[2].row is not None:
+        steps.insert(2, Step([]))
+    after = steps[2]
+    after.items[:0] = moved
+    for s in statements_in(moved):
+        if s in first.local:
+            after.local[s] = first.local.pop(s)
+    first.items = kept
+    if not kept:
+        del steps[0]
+
+
+def _needed(users: Sequence[Statement]) -> set[Statement]:
+    """Statements and all that they use."""
+    found: set[Statement] = set()
+    stack = list(users)
+    while stack:
+        s = stack.pop()
+        if s not in found:
+            found.add(s)
+            stack += [*s.pointwise, *s.whole]
+    return found
+
+
+def is_repeatable(step: Step) -> bool:
+    """Whether a serial step is a few numbers, which every thread may compute for itself
+    rather than to wait for another launch."""
+    total = 0.0
+    for item in step.items:
+        if isinstance(item, Loop) or item.kind != "let":
+            return False
+        total += item.cost
+    return total <= REPEATED_COST
 
 
 def _paths(items: Sequence[Item]) -> list[tuple[Statement, tuple[Index, ...]]]:
