@@ -1,4 +1,4 @@
-"""Losses on an NVIDIA GPU: parity with the processor, then time against PyTorch and JAX.
+"""Losses on an NVIDIA GPU: parity with the processor, time against PyTorch and JAX.
 
     python bench/cuda.py --check                 parity and timing, within five minutes
     python bench/cuda.py [--losses logistic,kmeans] [--dtypes float32]
