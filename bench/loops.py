@@ -1,151 +1,285 @@
-"""Nanoseconds a step of the descent loops, on a loss of three parameters.
+"""Nanoseconds a step of the descent loops, beside JAX's fori_loop and a PyTorch loop.
 
-The loss is a Numba cfunc that costs a few nanoseconds, so what is measured is the loop
-around it: in compiled slices, with a callback (one-step slices), from Python, and what
-PyTorch and JAX take where they are installed. Values are checked first.
+    python bench/loops.py [--seconds 0.03] [--json FILE]
 
-    python bench/loops.py [--steps 1000000]
+A tanh neuron on 2 rows of 2 features, and on 100 rows, and on 1000 rows of 5; a
+logistic regression on 1000 rows of 5, and on 100 000 rows of 10 in batches of 64. Each
+figure is the fastest of many runs, everything but compilation included; the parameters
+after 50 steps are compared first. JAX: ``value_and_grad`` and the update inside ``jit``
+and ``fori_loop``; its batches are gathers by one permutation for all epochs. PyTorch:
+``torch.optim``, indexed batches. One thread each. Where PyTorch or JAX is not installed
+its column is empty.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
+import importlib.util
+import json
+import sys
 import time
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numba
 import numpy as np
-from numba import types
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import symgrad as sg
 from symgrad.optimize import RULES, minimize_objective
 
-START = np.array([-1.2, 1.0, 0.0])
 LR = 1e-4
-VECTOR = types.CPointer(types.float64)
+REPEATS = 15
+NEURON = "mean((tanh(X @ w + b) - y)**2)"
+LOGISTIC = "mean(log(1 + exp(-y * (X @ w + b))))"
+
+Run = Callable[[int], np.ndarray]
+"""Makes some steps from the start; the last parameters."""
 
 
-@numba.cfunc(types.float64(types.voidptr, VECTOR, VECTOR))
-def valley(context, x, gradient):
-    a = 1.0 - x[0]
-    b = x[1] - x[0] * x[0]
-    c = x[2] - x[1]
-    gradient[0] = -2.0 * a - 400.0 * x[0] * b
-    gradient[1] = 200.0 * b - 2.0 * c
-    gradient[2] = 2.0 * c
-    return a * a + 100.0 * b * b + c * c
+@dataclass(frozen=True)
+class Problem:
+    """A loss of w (d,) and b on X (n, d) and y (n,)."""
+
+    name: str
+    text: str
+    rows: int
+    columns: int
+    batch_size: int | None = None
+
+    def data(self) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(self.rows, self.columns))
+        y = np.sign(rng.normal(size=self.rows)) * rng.uniform(0.2, 0.8, self.rows)
+        return {"X": X, "y": np.sign(y) if self.text == LOGISTIC else y}
+
+    def start(self) -> np.ndarray:
+        return np.linspace(-0.2, 0.3, self.columns + 1)
 
 
-class Valley:
-    """The protocol of a bound loss around the cfunc."""
-
-    size, rows, seconds_per_call = 3, None, 1e-8
-
-    def __init__(self, native=True):
-        address = ctypes.cast(valley.ctypes, ctypes.c_void_p).value
-        self.native = SimpleNamespace(function=address, context=0) if native else None
-        self.call = ctypes.CFUNCTYPE(ctypes.c_double, *[ctypes.c_void_p] * 3)(address)
-
-    def value_and_grad(self, x, out=None):
-        out = np.empty(3) if out is None else out
-        return self.call(0, x.ctypes.data, out.ctypes.data), out
-
-    def __call__(self, x):
-        return self.value_and_grad(x)[0]
-
-    def pack(self, params):
-        return np.array(params["x"], dtype=float)
-
-    def unpack(self, x):
-        return {"x": x.copy()}
+PROBLEMS = (
+    Problem("neuron 2x2", NEURON, 2, 2),
+    Problem("neuron 100x2", NEURON, 100, 2),
+    Problem("neuron 1000x5", NEURON, 1000, 5),
+    Problem("logistic 1000x5", LOGISTIC, 1000, 5),
+    Problem("logistic 100000x10, batches of 64", LOGISTIC, 100_000, 10, 64),
+)
 
 
-def check():
-    """Two hundred steps of gradient descent, against NumPy."""
-    x, gradient = START.copy(), np.empty(3)
-    for _ in range(200):
-        Valley().value_and_grad(x, gradient)
-        x -= LR * gradient
-    found = minimize_objective(Valley(), START, method="gd", lr=LR, steps=200)
-    np.testing.assert_allclose(found.last, x, rtol=1e-12)
+def ours(problem: Problem, method: str) -> Run:
+    objective = sg.compile(problem.text, wrt=["w", "b"], threads=1).bind(
+        **problem.data()
+    )
+    start = problem.start()
+    objective.pack({"w": start[:-1], "b": start[-1]})
 
-
-def per_step(run, steps, repeats=5):
-    """The fastest of some runs, in ns a step."""
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run(steps)
-        times.append(time.perf_counter() - started)
-    return 1e9 * min(times) / steps
-
-
-def ours(method, native=True, callback=None):
-    def run(steps):
-        minimize_objective(
-            Valley(native), START, method=method, lr=LR, steps=steps, tol=0.0,
-            callback=callback,
+    def run(steps: int) -> np.ndarray:
+        found = minimize_objective(
+            objective, start, method=method, lr=LR, steps=steps, tol=0.0,
+            batch_size=problem.batch_size, seed=0,
         )  # fmt: skip
+        assert found.nit == steps, found.message
+        return found.last
 
-    run(10)
     return run
 
 
-def torch_adam():
+def epochs(problem: Problem) -> Iterator[np.ndarray]:
+    """The rows of each batch, in the order of ours."""
+    assert problem.batch_size is not None
+    generator = np.random.default_rng(0)
+    while True:
+        order = generator.permutation(problem.rows)
+        for first in range(0, problem.rows, problem.batch_size):
+            yield order[first : first + problem.batch_size]
+
+
+# ----------------------------------------------------------------------------- PyTorch
+
+
+def torch_loop(problem: Problem, method: str) -> Run:
     import torch
 
     torch.set_num_threads(1)
+    X, y = (torch.from_numpy(a) for a in problem.data().values())
+    make = {
+        "gd": lambda p: torch.optim.SGD(p, lr=LR),
+        "momentum": lambda p: torch.optim.SGD(p, lr=LR, momentum=0.9),
+        "nesterov": lambda p: torch.optim.SGD(p, lr=LR, momentum=0.9, nesterov=True),
+        "rmsprop": lambda p: torch.optim.RMSprop(p, lr=LR),
+        "adam": lambda p: torch.optim.Adam(p, lr=LR),
+        "adamw": lambda p: torch.optim.AdamW(p, lr=LR),
+    }[method]
 
-    def run(steps):
-        p = torch.tensor(START, requires_grad=True)
-        optimizer = torch.optim.Adam([p], lr=LR)
+    def loss(w: Any, b: Any, X: Any, y: Any) -> Any:
+        if problem.text == NEURON:
+            return ((torch.tanh(X @ w + b) - y) ** 2).mean()
+        return torch.nn.functional.softplus(-y * (X @ w + b)).mean()
+
+    def run(steps: int) -> np.ndarray:
+        start = torch.from_numpy(problem.start())
+        w, b = start[:-1].clone(), start[-1].clone()
+        w.requires_grad_()
+        b.requires_grad_()
+        optimizer = make([w, b])
+        batches = epochs(problem) if problem.batch_size else None
         for _ in range(steps):
+            data = X, y
+            if batches is not None:
+                rows = torch.from_numpy(next(batches))
+                data = X[rows], y[rows]
             optimizer.zero_grad()
-            c = p[2] - p[1]
-            loss = (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2 + c * c
-            loss.backward()
+            loss(w, b, *data).backward()
             optimizer.step()
+        return np.append(w.detach().numpy(), b.detach().numpy())
 
     return run
 
 
-def jax_gd():
+# --------------------------------------------------------------------------------- JAX
+
+
+def jax_updates() -> dict[str, Callable[..., Any]]:
+    """(x, g, (u, v), t) -> x, (u, v); t counts from 1."""
+    from jax import numpy as jnp
+
+    def gd(x, g, s, t):
+        return x - LR * g, s
+
+    def momentum(x, g, s, t):
+        u = 0.9 * s[0] + g
+        return x - LR * u, (u, s[1])
+
+    def nesterov(x, g, s, t):
+        u = 0.9 * s[0] + g
+        return x - LR * (g + 0.9 * u), (u, s[1])
+
+    def rmsprop(x, g, s, t):
+        v = 0.99 * s[1] + 0.01 * g * g
+        return x - LR * g / (jnp.sqrt(v) + 1e-8), (s[0], v)
+
+    def adam(x, g, s, t):
+        u, v = 0.9 * s[0] + 0.1 * g, 0.999 * s[1] + 0.001 * g * g
+        root = jnp.sqrt(v / (1 - 0.999**t))
+        return x - LR * u / (1 - 0.9**t) / (root + 1e-8), (u, v)
+
+    def adamw(x, g, s, t):
+        return adam(x * (1 - LR * 0.01), g, s, t)
+
+    return {f.__name__: f for f in (gd, momentum, nesterov, rmsprop, adam, adamw)}
+
+
+def jax_loop(problem: Problem, method: str) -> Run:
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_platforms", "cpu")
+    from jax import numpy as jnp
 
-    def loss(p):
-        return (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2 + (p[2] - p[1]) ** 2
+    X, y = (jnp.asarray(a) for a in problem.data().values())
+    update, d, size = jax_updates()[method], problem.columns, problem.batch_size
 
-    step = jax.grad(loss)
+    def loss(p: Any, X: Any, y: Any) -> Any:
+        z = X @ p[:d] + p[d]
+        if problem.text == NEURON:
+            return jnp.mean((jnp.tanh(z) - y) ** 2)
+        return jnp.mean(jax.nn.softplus(-y * z))
+
+    both = jax.value_and_grad(loss)
+
+    def turn(k: Any, carried: Any) -> Any:
+        x, s, _, order = carried
+        data = X, y
+        if size is not None:
+            first = k % (problem.rows // size) * size
+            rows = jax.lax.dynamic_slice(order, (first,), (size,))
+            data = X[rows], y[rows]
+        value, g = both(x, *data)
+        x, s = update(x, g, s, (k + 1).astype(jnp.float64))
+        return x, s, value, order
 
     @jax.jit
-    def loop(p, steps):
-        return jax.lax.fori_loop(0, steps, lambda _, p: p - LR * step(p), p)
+    def loop(x: Any, steps: Any) -> Any:
+        zeros = jnp.zeros_like(x)
+        order = jnp.asarray(np.random.default_rng(0).permutation(problem.rows))
+        start = (x, (zeros, zeros), 0.0, order)
+        return jax.lax.fori_loop(0, steps, turn, start)
 
-    loop(START, 10).block_until_ready()
-    return lambda steps: loop(START, steps).block_until_ready()
+    return lambda steps: np.asarray(loop(problem.start(), steps)[0])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1_000_000)
-    steps = parser.parse_args().steps
-    check()
-    print(f"{'method':<12}{'compiled':>12}{'callback':>12}{'from Python':>14}")
-    for method in RULES:
-        compiled = per_step(ours(method), steps)
-        watched = per_step(ours(method, callback=lambda r: None), steps // 100)
-        python = per_step(ours(method, native=False), steps // 100)
-        print(f"{method:<12}{compiled:>9.1f} ns{watched:>9.0f} ns{python:>11.0f} ns")
-    for name, make, count in (
-        ("torch eager, Adam", torch_adam, 1000),
-        ("jax fori_loop, gd", jax_gd, steps),
-    ):
-        try:
-            print(f"{name:<24}{per_step(make(), count, 3):>11.1f} ns")
-        except ImportError:
-            print(f"{name:<24}{'absent':>11}")
+# ------------------------------------------------------------------------------ timing
+
+
+def length(run: Run, seconds: float) -> int:
+    """Steps that take about so long."""
+    steps, took = 10, 0.0
+    while took < seconds / 2:
+        took = min(duration(run, steps) for _ in range(3))
+        steps = int(steps * min(10.0, max(1.2, seconds / max(took, 1e-9))))
+    return steps
+
+
+def duration(run: Run, steps: int) -> float:
+    started = time.perf_counter()
+    run(steps)
+    return time.perf_counter() - started
+
+
+def per_step(runs: dict[str, Run], seconds: float) -> dict[str, float]:
+    """The fastest of many runs, taken in turns, in ns a step."""
+    steps = {name: length(run, seconds) for name, run in runs.items()}
+    best = dict.fromkeys(runs, float("inf"))
+    for _ in range(REPEATS):
+        for name, run in runs.items():
+            took = duration(run, steps[name])
+            best[name] = min(best[name], 1e9 * took / steps[name])
+    return best
+
+
+PEERS = {"jax": jax_loop, "torch": torch_loop}
+
+
+def measure(problem: Problem, method: str, seconds: float) -> dict[str, float]:
+    """Check, then time; ns a step by name."""
+    runs = {"symgrad": ours(problem, method)}
+    expected = runs["symgrad"](50)
+    runs["symgrad"](2_000_000 if problem.rows < 10 else 20_000)  # compiles what it may
+    for name, make in PEERS.items():
+        if importlib.util.find_spec(name) is None:
+            continue
+        runs[name] = make(problem, method)
+        if name == "torch" or problem.batch_size is None:  # JAX draws other batches
+            last = runs[name](50)
+            np.testing.assert_allclose(last, expected, rtol=1e-8, atol=1e-10)
+    # an epoch's shuffle must not weigh more than it does in a long run
+    return per_step(runs, seconds if problem.batch_size is None else 10 * seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=0.03, help="a run's length")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    options = parser.parse_args()
+    rows = []
+    print("| problem | method | symgrad, ns | JAX, ns | PyTorch, ns | ratios |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for problem in PROBLEMS:
+        for method in RULES:
+            found = measure(problem, method, options.seconds)
+            rows.append({"problem": problem.name, "method": method, **found})
+            peers = [found.get(name) for name in PEERS]
+            cells = [f"{t:.0f}" if t else "" for t in peers]
+            ratios = ", ".join(f"{t / found['symgrad']:.1f}" for t in peers if t)
+            print(
+                f"| {problem.name} | {method} | {found['symgrad']:.1f} | "
+                f"{cells[0]} | {cells[1]} | {ratios} |",
+                flush=True,
+            )
+    if options.json is not None:
+        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Speed and error of the vector math, beside NumPy, PyTorch and libmvec.
 
     python bench/vectormath.py [FUNCTION ...] [--points 2000]
+    python bench/vectormath.py --write-libmvec --points 1000
 
 ns: nanoseconds an element on one thread, over 2048 elements in the first-level cache;
 "avx2" is our code without AVX-512. ulp: the largest error found, in units of the last
@@ -10,16 +11,21 @@ place, against mpmath over the whole range. PyTorch and libmvec: where installed
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import elementwise
-import llvmlite.binding as llvm
 import math_reference
 import numpy as np
 from scipy import special
 
+from symgrad.codegen import math_choice
 from symgrad.codegen.llvm_text import Emitter, Value
+from symgrad.codegen.math_lanes import Lanes
 
 SIZE = 2048
 NUMPY: dict[str, Callable[..., np.ndarray]] = {
@@ -81,24 +87,63 @@ def torch_time(op: str, args: Sequence[np.ndarray]) -> float | None:
     return best_of(lambda: function(*tensors))
 
 
-def libmvec_time(op: str, dtype: str, args: Sequence[np.ndarray]) -> float | None:
+def libmvec_kernel(
+    op: str, dtype: str, count: int, level: str = "native"
+) -> elementwise.Kernel | None:
     """glibc's vector function, called from the same loop."""
-    lanes = elementwise.vector_lanes(dtype)
-    kind = {64: "e", 32: "d"}.get(lanes * np.dtype(dtype).itemsize)
-    name = op if dtype == "float64" else op + "f"
-    symbol = f"_ZGV{kind}N{lanes}{'v' * len(args)}_{name}"
-    try:
-        llvm.load_library_permanently("libmvec.so.1")
-    except RuntimeError:
-        return None
-    if kind is None or not llvm.address_of_symbol(symbol):
+    have = elementwise.features(level)
+    if not math_choice.has_libmvec(op, elementwise.TYPES[dtype], have):
         return None
 
     def emit(emitter: Emitter, values: Sequence[Value]) -> Sequence[Value]:
-        return [emitter.raw_call(symbol, values[0].type, lanes, values)]
+        wide = [Lanes(emitter, value) for value in values]
+        return [math_choice.libmvec(op, *wide).value]
 
-    kernel = elementwise.Kernel(emit, len(args), 1, dtype)
-    return kernel.nanoseconds(*args)
+    return elementwise.Kernel(emit, count, 1, dtype, level=level)
+
+
+def libmvec_time(op: str, dtype: str, args: Sequence[np.ndarray]) -> float | None:
+    kernel = libmvec_kernel(op, dtype, len(args))
+    return None if kernel is None else kernel.nanoseconds(*args)
+
+
+def libmvec_row(op: str, dtype: str, level: str, points: int) -> str | None:
+    """Error and gain of glibc's function, as a line of ``math_libmvec.py``."""
+    args = inputs(op, dtype)
+    kernel = libmvec_kernel(op, dtype, len(args), level)
+    if kernel is None:
+        return None
+    ulp = 0.0
+    for seed in (21, 22):
+        places = math_reference.points(op, dtype, points, seed=seed)
+        found = math_reference.worst(op, dtype, kernel(*places), places)[0]
+        ulp = max(ulp, found)
+    ours = elementwise.function(op, dtype, level=level, inputs=len(args))
+    gain = ours.nanoseconds(*args) / kernel.nanoseconds(*args)
+    bits = 512 if level == "native" else 256
+    type = elementwise.TYPES[dtype]
+    return f'    ("{op}", "{type}", {bits}): Measured({ulp:.2f}, {gain:.2f}),'
+
+
+def write_libmvec(points: int) -> None:
+    """Measure glibc's functions and write the table that the choice is made from."""
+    from symgrad.codegen import math_libmvec
+
+    if elementwise.vector_lanes("float64") != 8:
+        raise SystemExit("measuring both lengths of vectors needs AVX-512")
+    path = Path(math_libmvec.__file__)
+    head = path.read_text(encoding="utf-8").partition("MEASURED")[0]
+    lines = []
+    for op in math_reference.EXACT:
+        for dtype in elementwise.TYPES:
+            for level in ("native", "avx2"):
+                line = libmvec_row(op, dtype, level, points)
+                if line is not None:
+                    lines.append(line)
+                    print(line, flush=True)
+    body = "\n".join(lines)
+    text = f"{head}MEASURED: dict[tuple[str, str, int], Measured] = {{\n{body}\n}}\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def error(op: str, dtype: str, points: int) -> float:
@@ -132,7 +177,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("functions", nargs="*", metavar="FUNCTION")
     parser.add_argument("--points", type=int, default=500, help="per interval")
+    parser.add_argument(
+        "--write-libmvec", action="store_true", help="measure glibc's for the choice"
+    )
     options = parser.parse_args()
+    if options.write_libmvec:
+        write_libmvec(options.points)
+        return
     heads = ("ours", "avx2", "numpy", "torch", "libmvec", "ulp")
     print(f"{'ns':20s}" + "".join(f"{head:>9}" for head in heads))
     for op in options.functions or math_reference.EXACT:

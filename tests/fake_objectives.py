@@ -20,7 +20,7 @@ class Fake:
         self.size = sum(int(np.prod(s)) for s in shapes.values())
         self.seconds_per_call = 1e-8 if native else 1e-3
         self.rows = len(data[0]) if data else None
-        self.calls = 0
+        self.calls, self.inlined = 0, None
 
     def value_and_grad(self, x, out=None):
         assert x.shape == (self.size,) and x.dtype == np.float64
@@ -48,9 +48,10 @@ class Fake:
             at += size
         return parts
 
-    def batch(self, rows):
-        data = tuple(a[rows] for a in self.data)
-        return Fake(self.shapes, self.function, data=data)
+    def buffered(self, rows):
+        data = tuple(a[:rows].copy() for a in self.data)
+        other = Fake(self.shapes, self.function, data=data)
+        return other, list(zip(self.data, data, strict=True))
 
 
 _VECTOR = types.CPointer(types.float64)

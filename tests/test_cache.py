@@ -54,9 +54,9 @@ def compiled(monkeypatch):
     texts: list[str] = []
     real = cpu.compile_text
 
-    def counting(text):
+    def counting(text, simplify=False):
         texts.append(text)
-        return real(text)
+        return real(text, simplify)
 
     monkeypatch.setattr(cpu, "compile_text", counting)
     return texts

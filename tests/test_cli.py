@@ -327,6 +327,8 @@ def test_info(capsys):
     output = capsys.readouterr().out
     for word in ("symgrad", "numpy", "llvmlite", "processor", "vectors", "cuda"):
         assert word in output
+    assert "math: inline" in output and "softplus" in output
+    assert "lgamma (float64)" in output and "libmvec" in output
 
 
 def test_cache_that_is_off(monkeypatch, capsys):

@@ -18,7 +18,6 @@ import symgrad as sg
 from symgrad.errors import DeviceError
 from symgrad.runtime import cuda_device
 from symgrad.runtime.cuda_arrays import uploaded
-from symgrad.runtime.cuda_kernel import CudaKernel
 
 
 def _found():

@@ -1,7 +1,8 @@
 """The host processor: features, vector width, from LLVM assembly to callable code.
 
-No LLVM optimisation passes run: what the emitter writes is already hoisted, shared and
-vectorised, and code generation alone takes 10-30 ms where passes would add 40-70.
+No LLVM optimisation passes run on kernels: what the emitter writes is already hoisted,
+shared and vectorised, and code generation alone takes 10-30 ms where passes would add
+40-70. Descent loops are small and run long: they ask for some (``simplify``).
 """
 
 from __future__ import annotations
@@ -126,11 +127,34 @@ def _parse(text: str) -> Any:
     return module
 
 
-def compile_text(text: str) -> bytes:
-    """LLVM assembly to an object file in memory."""
+def compile_text(text: str, simplify: bool = False) -> bytes:
+    """LLVM assembly to an object file in memory.
+
+    simplify: first inline what asks for it, then run LLVM's simplification of functions
+    (memory in registers, invariants out of loops, short loops unrolled). No bit of a
+    result changes: the text has no fast-math flag.
+    """
     host()
     with compile_lock:
-        return _target_machine(text).emit_object(_parse(text))
+        module, machine = _parse(text), _target_machine(text)
+        if simplify:
+            _simplify(module, machine)
+        return machine.emit_object(module)
+
+
+def _simplify(module: Any, machine: Any) -> None:
+    import llvmlite.binding as llvm
+
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    builder = llvm.create_pass_builder(machine, options)
+    inliner = llvm.create_new_module_pass_manager()
+    inliner.add_global_dead_code_eliminate_pass()
+    inliner.add_always_inliner_pass()
+    inliner.add_global_dead_code_eliminate_pass()
+    inliner.run(module, builder)
+    for function in module.functions:
+        if not function.is_declaration:
+            builder.getFunctionPassManager().run(function, builder)
 
 
 def assembly(text: str) -> str:

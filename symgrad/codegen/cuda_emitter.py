@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from symgrad.codegen import cuda_math
 from symgrad.codegen.llvm_text import Emitter, Module, Value
 
-FEATURES = frozenset({"fma"})
-"""Fused multiply-add is one instruction; there is nothing else to choose from."""
+FEATURES = frozenset({"fma", "device"})
+"""Fused multiply-add is one instruction; there is no library of C."""
 
 SHARED = "addrspacecast (ptr addrspace(3) @shared to ptr)"
 

@@ -17,6 +17,7 @@ from symgrad.codegen.math_log import log
 from symgrad.codegen.math_trig import tan_parts
 
 _DIGAMMA_EXPANDS = 8.0
+_LGAMMA_EXPANDS = 8.0
 _POLYGAMMA_SHIFT = 12
 
 
@@ -28,8 +29,44 @@ def in_double(function: Callable[[Lanes], Lanes], x: Lanes) -> Lanes:
 
 
 def lgamma(x: Lanes) -> Lanes:
-    """log|gamma(x)|: C's, lane by lane."""
-    return in_double(lambda wide: libm("lgamma", wide), x)
+    """log|gamma(x)|; infinity at 0, negative integers and infinities.
+
+    Doubles: C's, lane by lane. Floats: computed in double, where the cancellation at
+    the roots 1 and 2 leaves as many bits as a float has.
+    """
+    if x.value.type == "double":
+        return libm("lgamma", x)
+    return in_double(_lgamma_for_floats, x)
+
+
+def _lgamma_for_floats(x: Lanes) -> Lanes:
+    """Stirling's series of z + 8 or z, z = x or 1 - x, less log(z (z+1) ... (z+7));
+    by reflection with the same logarithm (DLMF 5.5.3, 5.11.1)."""
+    below = x < 0.5
+    z = below.choose(1.0 - x, x)
+    near = z < _LGAMMA_EXPANDS
+    product = z
+    for k in range(1, int(_LGAMMA_EXPANDS)):
+        product = product * (z + float(k))
+    product = near.choose(product, 1.0)
+    series = _stirling(near.choose(z + _LGAMMA_EXPANDS, z))
+    rest = x - x.intrinsic("rint")
+    sine, _, cosine, _, odd = tan_parts(rest * math.pi)
+    sine = abs(odd.choose(cosine, sine))
+    ratio = below.choose(product * math.pi, product) / below.choose(sine, 1.0)
+    logarithm = log(ratio)
+    value = below.choose(logarithm - series, series - logarithm)
+    value = (x.equals(1.0) | x.equals(2.0)).choose(x.const(0.0), value)
+    return abs(x).equals(math.inf).choose(abs(x), value)
+
+
+def _stirling(w: Lanes) -> Lanes:
+    """lgamma(w) for w >= 8: (w - 1/2) (log(w) - 1) + (log(2 pi) - 1)/2 + ..."""
+    inverse = 1.0 / w
+    z = inverse * inverse
+    terms = [float(b / (2 * k * (2 * k - 1))) for k, b in enumerate(_BERNOULLI, 1)]
+    start = fma(inverse, polynomial(z, terms), 0.5 * (math.log(2 * math.pi) - 1.0))
+    return fma(w - 0.5, log(w) - 1.0, start)
 
 
 def digamma(x: Lanes) -> Lanes:

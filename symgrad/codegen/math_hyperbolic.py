@@ -9,10 +9,16 @@ from __future__ import annotations
 import math
 
 from symgrad.codegen import math_coefficients as table
-from symgrad.codegen.math_exp import EXP_RANGE, Exp, exp_reduced
-from symgrad.codegen.math_lanes import Lanes, fast_two_sum, fma, polynomial
+from symgrad.codegen.math_exp import EXP_RANGE, Exp
+from symgrad.codegen.math_lanes import (
+    Lanes,
+    fast_two_sum,
+    fma,
+    polynomial,
+    short_polynomial,
+)
 from symgrad.codegen.math_log import log1p, log_of_sum
-from symgrad.codegen.math_scale import power_of_two, scale
+from symgrad.codegen.math_scale import Rounded, power_of_two, scale
 
 # tanh is 1 beyond, and 2**k still far from overflow.
 _TANH_LIMIT = {"double": 44.0, "float": 20.0}
@@ -28,11 +34,25 @@ def odd_polynomial(a: Lanes, coefficients: dict[str, tuple[float, ...]]) -> Lane
 def tanh(x: Lanes) -> Lanes:
     """1 - 2/(exp(2|x|) + 1); a polynomial for |x| <= 5/8."""
     a = abs(x)
-    limited = (a * 2.0).at_most(_TANH_LIMIT[x.value.type])
-    mantissa, power = exp_reduced(limited)
-    grown = fma(mantissa, power_of_two(power), 1.0)
+    grown = _exp_and_one((a * 2.0).at_most(_TANH_LIMIT[x.value.type]))
     small = odd_polynomial(a, table.TANH)
     return (a > 0.625).choose(1.0 - 2.0 / grown, small).copysign(x)
+
+
+def _exp_and_one(x: Lanes) -> Lanes:
+    """exp(x) + 1 for x within the limit of tanh, by a short chain of operations.
+
+    The second part of ln2 joins behind the polynomial: what that neglects, its product
+    with the reduced argument, is far below a unit for so few multiples of ln2.
+    """
+    ln2, ln2_low = table.LN2[x.value.type]
+    power = Rounded(x, table.INVERSE_LN2[x.value.type][0])
+    r = fma(power.nearest, -ln2, x)
+    square = r * r
+    q = short_polynomial(r, square, table.EXP[x.value.type])
+    tail = fma(square, q, fma(power.nearest, -ln2_low, r))
+    factor = power_of_two(power)
+    return fma(tail, factor, factor + 1.0)
 
 
 def _half_exp(a: Lanes) -> Lanes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from symgrad.codegen import (
+    math_choice,
     math_erf,
     math_exp,
     math_gamma,
@@ -20,7 +21,7 @@ from symgrad.codegen import (
     math_trig,
 )
 from symgrad.codegen.llvm_text import Emitter, Value
-from symgrad.codegen.math_lanes import Lanes, has_fma, libm
+from symgrad.codegen.math_lanes import Lanes, libm
 
 _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "exp": math_exp.exp,
@@ -94,13 +95,6 @@ ERROR_BOUNDS: dict[str, float] = {
 the larger of both types. logaddexp: where it does not cancel (a, b >= 0). lgamma,
 digamma and polygamma: for positive arguments."""
 
-# Without fused multiply-add the formulas would cost a library call for each one, so C's
-# functions serve where there are any. The other formulas keep their accuracy that way.
-_IN_LIBM = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sinh cosh tanh asinh acosh atanh "
-    "sin cos tan asin acos atan atan2 erf erfc pow cbrt hypot".split()
-)
-
 
 def emit(emitter: Emitter, op: str, args: list[Value]) -> Value:
     """Emit ``op(*args)`` into the current block.
@@ -113,8 +107,11 @@ def emit(emitter: Emitter, op: str, args: list[Value]) -> Value:
         return math_gamma.polygamma(_integer(order), Lanes(emitter, x)).value
     lanes = max(a.lanes for a in args)
     wide = [Lanes(emitter, emitter.splat(a, lanes)) for a in args]
-    if op in _IN_LIBM and not has_fma(emitter):
+    chosen = math_choice.choice(op, wide[0].value.type, emitter.features)
+    if chosen == math_choice.LIBM:
         return libm(op, *wide).value
+    if chosen == math_choice.LIBMVEC:
+        return math_choice.libmvec(op, *wide).value
     return _FUNCTIONS[op](*wide).value
 
 

@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import textwrap
 from pathlib import Path
 
 from symgrad.show import table
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         ("needs", versions(CORE)),
         ("extras", versions(EXTRAS)),
         *processor(),
+        *mathematics(),
         ("threads", str(threads())),
         ("cache", cache()),
         ("cuda", cuda()),
@@ -72,6 +74,25 @@ def processor() -> list[tuple[str, str]]:
         ("features", " ".join(on) or "none of those used"),
         ("vectors", f"{width} bits: {width // 64} float64, {width // 32} float32"),
     ]
+
+
+def mathematics() -> list[tuple[str, str]]:
+    """Which implementation each function has, and what libmvec would add."""
+    from symgrad.codegen import cpu, math_choice, vectormath
+
+    features = cpu.host().features
+    rows = []
+    for name, ops in math_choice.groups(vectormath.SUPPORTED, features).items():
+        if ops:
+            lines = textwrap.wrap(", ".join(ops), 64)
+            rows += [(f"math: {name}", lines[0]), *(("", line) for line in lines[1:])]
+    version = math_choice.glibc_version()
+    if version is None:
+        return [*rows, ("libmvec", "not found")]
+    faster = math_choice.faster(vectormath.SUPPORTED, features)
+    more = f"; SYMGRAD_MATH=fastest uses its {', '.join(faster)}" if faster else ""
+    lines = textwrap.wrap(f"glibc {version}{more}", 64)
+    return [*rows, ("libmvec", lines[0]), *(("", line) for line in lines[1:])]
 
 
 def model_name() -> str:

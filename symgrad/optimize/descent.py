@@ -1,9 +1,10 @@
 """Running an update rule: slices of steps, and what happens between them.
 
 A small problem (``objective.native``) runs in slices of about 20 ms inside the
-compiled loop; a larger one, or one on mini-batches, evaluates its loss from Python,
-where a call costs far more than the loop around it. Between slices come the callback,
-the progress bar, Ctrl-C, and with mini-batches the check of the loss over all rows.
+compiled loop, mini-batches included, and a long run of it in a loop that was compiled
+around its loss; a larger one evaluates its loss from Python, where a call costs far
+more than the loop around it. Between slices come the callback, the progress bar,
+Ctrl-C, and with mini-batches the check of the loss over all rows.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from symgrad.optimize import advice, checks
+from symgrad.optimize import advice, checks, loops
 from symgrad.optimize.batches import Batches, FullLoss
 from symgrad.optimize.checks import projected_gradient
 from symgrad.optimize.progress import progress_bar
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 SLICE_SECONDS = 0.02
 NATIVE_SECONDS = 1e-4
 """Losses slower than this are called from Python: their own threads are worth more."""
+CONTAIN_SECONDS = 0.02
+"""With more than this still to run, a loop is compiled around a small loss (20 ms)."""
 SLOW_SECONDS = 5e-3
 """A loss slower than this is not evaluated for a message after a few steps only."""
 HISTORY = 1 << 22
@@ -65,47 +68,68 @@ class Run:
     """The state of a descent; consistent whenever Python has control."""
 
     def __init__(self, plan: Plan) -> None:
-        from symgrad.optimize import loops
-
         self.plan = plan
-        self.loops = loops
+        self.entries = loops.entries(plan.rule.name)
+        self.descend = self.entries.descend
         none = np.empty(0)
         size = plan.objective.size
         # Updated every step.
         self.x = plan.x.copy()
         self.gradient = np.zeros(size)
-        self.state = plan.rule.new_state(size)
-        self.counters = np.zeros(loops.COUNTERS, dtype=np.int64)
-        self.counters[loops.STEP] = -1  # the start is not evaluated yet
-        self.values = np.full(loops.VALUES, np.inf)
         self.losses = np.empty(min(plan.steps + 1, 1024) if plan.history else 0)
         # Updated when the loss improves.
         self.best = plan.x.copy()
         # Fixed.
         self.lower, self.upper = plan.bounds or (none, none)
-        self.update = loops.update_address(plan.rule.name)
         self.batched = plan.batch_size is not None
         self.evaluations = 0
         self.first = math.nan
         self.why = loops.RUNNING
-        if not plan.history:
-            self.counters[loops.THIN] = -1
+        self.record = self._new_record()
+
+    def _new_record(self) -> loops.Record:
+        plan, record = self.plan, loops.Record()
+        record["x"], record["gradient"], record["best"] = (
+            self.x,
+            self.gradient,
+            self.best,
+        )
+        record["state"] = plan.rule.new_state(self.x.size)
+        record["options"], record["losses"] = plan.options, self.losses
+        record["lower"], record["upper"] = self.lower, self.upper
+        record["bounded"], record["size"] = self.lower.size > 0, self.x.size
+        record["step"] = -1  # the start is not evaluated yet
+        record["thin"] = 0 if plan.history else -1
+        for name in ("loss", "lowest", "largest", "limit", "tol"):
+            record[name] = np.inf
         # On batches the losses of different steps do not compare: the checks over all
         # rows find the best parameters, and no batch's gradient ends the run.
-        self.values[loops.BEST] = -np.inf if self.batched else np.inf
-        self.values[loops.TOL] = 0.0 if self.batched else plan.tol
+        record["lowest"] = -np.inf if self.batched else np.inf
+        record["tol"] = 0.0 if self.batched else plan.tol
+        return record
 
     @property
     def step(self) -> int:
-        return max(0, int(self.counters[self.loops.STEP]))
+        return max(0, self.record["step"])
 
     @property
     def loss(self) -> float:
-        return float(self.values[self.loops.LOSS])
+        return self.record["loss"]
 
     @property
     def largest(self) -> float:
-        return float(self.values[self.loops.LARGEST])
+        return self.record["largest"]
+
+    def use(self, batches: Batches | None) -> None:
+        """Say what the compiled loop evaluates: a batch after another, or all rows."""
+        native = (batches.whole if batches else self.plan.objective).native
+        assert native is not None, "the caller chose the compiled loop"
+        self.record["function"], self.record["context"] = (
+            native.function,
+            native.context,
+        )
+        self.record["batch"] = batches.address if batches else 0
+        self.contain(compiled=True)
 
     def start(self, evaluate: Evaluate | None) -> None:
         """Evaluate the start; ``why`` says whether anything is left to do."""
@@ -117,7 +141,7 @@ class Run:
         else:
             self._judge(evaluate(self.x, self.gradient))
         self.first = self.loss
-        self.values[self.loops.LIMIT] = self.first + GROWTH * (1.0 + abs(self.first))
+        self.record["limit"] = self.first + GROWTH * (1.0 + abs(self.first))
 
     def advance(self, count: int, evaluate: Evaluate | None) -> None:
         """Up to ``count`` steps; in the compiled loop where ``evaluate`` is None."""
@@ -127,36 +151,36 @@ class Run:
             self._advance_native(count, rates)
             return
         for k in range(count):
-            self._move(float(rates[k % rates.size]))
+            self.record["lr"] = rates[k % rates.size]
+            self.entries.move(self.record.address)
             self._judge(evaluate(self.x, self.gradient))
-            if self.why != self.loops.RUNNING:
+            if self.why != loops.RUNNING:
                 break
 
     def _advance_native(self, count: int, rates: Vector) -> None:
-        native = self.plan.objective.native
-        assert native is not None, "the caller chose the compiled loop"
-        before = self.counters[self.loops.STEP]
-        self.why = self.loops.entry("descend")(
-            native.function, native.context, self.update, self.x, self.gradient,
-            self.best, self.state, self.plan.options, self.lower, self.upper,
-            self.losses, rates, self.counters, self.values, count,
-        )  # fmt: skip
-        self.evaluations += int(self.counters[self.loops.STEP] - before)
-
-    def _move(self, lr: float) -> None:
-        self.loops.entry("move")(
-            self.update, self.x, self.gradient, self.state, self.plan.options,
-            self.lower, self.upper, lr,
-        )  # fmt: skip
+        record = self.record
+        before = record["step"]
+        record["rates"], record["varies"] = rates, rates.size > 1
+        record["steps"], record["losses"] = count, self.losses
+        self.why = self.descend(record.address)
+        self.evaluations += record["step"] - before
 
     def _judge(self, loss: float) -> None:
         """A step is complete: the loss at ``x`` is known."""
         self.evaluations += 1
-        self.counters[self.loops.STEP] += 1
-        self.why = self.loops.entry("judge")(
-            loss, self.x, self.gradient, self.best, self.lower, self.upper,
-            self.losses, self.counters, self.values,
-        )  # fmt: skip
+        self.record["step"] += 1
+        self.record["losses"] = self.losses
+        self.why = self.entries.judge(self.record.address, loss)
+
+    def contain(self, compiled: bool = False) -> None:
+        """From now on a loop that contains the loss, where there is one; with
+        ``compiled`` only where it was compiled before."""
+        if self.batched or self.descend is not self.entries.descend:
+            return
+        find = loops.known if compiled else loops.contained
+        found = find(self.plan.objective, self.plan.rule.name)
+        if found is not None:
+            self.descend, self.record["context"] = found.descend, found.context
 
     def check(self, full: FullLoss | None) -> None:
         """With mini-batches: keep the parameters where the loss over all rows falls."""
@@ -165,7 +189,7 @@ class Run:
         self.evaluations += 1
         if full.improves(self.x, self.step):
             self.best[:] = self.x
-            self.counters[self.loops.BEST_STEP] = self.step
+            self.record["best_step"] = self.step
 
     def is_as_good_as_best(self) -> bool:
         """Whether the loss at ``x`` is the lowest seen, but for rounding.
@@ -173,21 +197,21 @@ class Run:
         At a minimum the losses of the last steps differ by rounding only; the best of
         them need not be the one whose gradient met ``tol``.
         """
-        lowest = float(self.values[self.loops.BEST])
+        lowest = self.record["lowest"]
         return self.loss <= lowest + 1e-12 * max(1.0, abs(lowest))
 
     # ------------------------------------------------------------------------ history
 
     def _make_room(self, count: int) -> None:
         """Grow the history for ``count`` more steps, thinned to ``HISTORY`` entries."""
-        thin = int(self.counters[self.loops.THIN])
+        thin = self.record["thin"]
         if thin < 0:
             return
         while (self.step + count) >> thin >= HISTORY:
             kept = self.losses[: (self.step >> thin) + 1 : 2].copy()
             self.losses[: kept.size] = kept
             thin += 1
-        self.counters[self.loops.THIN] = thin
+        self.record["thin"] = thin
         needed = ((self.step + count) >> thin) + 1
         if needed > self.losses.size:
             grown = np.empty(min(max(needed, 2 * self.losses.size), HISTORY))
@@ -196,10 +220,10 @@ class Run:
 
     def history(self) -> tuple[np.ndarray | None, int]:
         """The losses so far (a copy), and the steps between two of them."""
-        thin = int(self.counters[self.loops.THIN])
+        thin = self.record["thin"]
         if thin < 0:
             return None, 1
-        made = int(self.counters[self.loops.STEP])
+        made = self.record["step"]
         return self.losses[: (made >> thin) + 1].copy(), 1 << thin
 
 
@@ -211,11 +235,18 @@ class Slices:
         # Half of what the estimate allows, as it may be wrong.
         self.count = max(1, int(0.5 * SLICE_SECONDS / estimate))
         self.fixed = plan.callback is not None
+        self.pace = 0.0
 
     def next(self, left: int) -> int:
         return 1 if self.fixed else min(self.count, left)
 
+    def seconds_left(self, plan: Plan, step: int) -> float:
+        """What the run will take at the pace of the last slice; 0 with a callback,
+        which takes most of the time."""
+        return 0.0 if self.fixed else (plan.steps - step) * self.pace
+
     def learn(self, made: int, seconds: float) -> None:
+        self.pace = seconds / max(made, 1)
         wanted = int(made * SLICE_SECONDS / max(seconds, 1e-9))
         self.count = max(1, min(wanted, 4 * self.count))
 
@@ -227,13 +258,16 @@ def run_rule(plan: Plan) -> OptimizeResult:
     """Minimize; the result's fields are those of ``result.py``."""
     run, batches, full = Run(plan), None, None
     if plan.batch_size is not None:
-        batches = Batches(plan.objective, plan.batch_size, plan.seed)
+        batches = Batches(plan.objective, plan.batch_size, plan.seed, run.entries)
         full = FullLoss(plan.objective, plan.steps, batches.per_epoch)
-    evaluate = None if _is_native(plan) else batches or evaluator(plan.objective)
+    evaluate = batches or evaluator(plan.objective)
+    if _is_native(plan, batches):
+        run.use(batches)
+        evaluate = None
     status = None
     try:
         run.start(evaluate)
-        if run.why == run.loops.NOT_FINITE:
+        if run.why == loops.NOT_FINITE:
             return _bad_start(run)
         run.check(full)
         _descend(run, full, evaluate)
@@ -241,29 +275,33 @@ def run_rule(plan: Plan) -> OptimizeResult:
         status = Status.INTERRUPTED
     except _StoppedError:
         status = Status.STOPPED
-    if run.why == run.loops.RUNNING:
+    if run.why == loops.RUNNING:
         run.check(full)
     return _finish(run, status, batches, full)
 
 
-def _is_native(plan: Plan) -> bool:
-    return (
-        plan.batch_size is None
-        and plan.objective.native is not None
-        and plan.objective.seconds_per_call <= NATIVE_SECONDS
+def _is_native(plan: Plan, batches: Batches | None) -> bool:
+    """Whether every evaluation may happen in the compiled loop."""
+    losses = [batches.whole, batches.short] if batches else [plan.objective]
+    return all(
+        loss.native is not None and loss.seconds_per_call <= NATIVE_SECONDS
+        for loss in losses
     )
 
 
 def _descend(run: Run, full: FullLoss | None, evaluate: Evaluate | None) -> None:
     plan, slices = run.plan, Slices(run.plan)
     with _progress_bar(plan) as bar:
-        while run.why == run.loops.RUNNING and run.step < plan.steps:
+        while run.why == loops.RUNNING and run.step < plan.steps:
             count = slices.next(plan.steps - run.step)
             if full is not None:
                 count = min(count, full.left(run.step))
             before, started = run.step, time.perf_counter()
             run.advance(count, evaluate)
             slices.learn(run.step - before, time.perf_counter() - started)
+            left = slices.seconds_left(plan, run.step)
+            if evaluate is None and left > CONTAIN_SECONDS:
+                run.contain()
             if full is not None and full.is_due(run.step):
                 run.check(full)
             if bar is not None:
@@ -321,7 +359,7 @@ def _finish(
 ) -> OptimizeResult:
     plan = run.plan
     gradient = np.zeros(plan.objective.size)
-    if run.why == run.loops.CONVERGED and run.is_as_good_as_best():
+    if run.why == loops.CONVERGED and run.is_as_good_as_best():
         run.best[:] = run.x
     fun = evaluator(plan.objective)(run.best, gradient)
     run.evaluations += 1
@@ -345,9 +383,9 @@ def _finish(
 
 
 def _status(run: Run, gradient: Vector) -> Status:
-    if run.why in (run.loops.NOT_FINITE, run.loops.GROWN):
+    if run.why in (loops.NOT_FINITE, loops.GROWN):
         return Status.DIVERGED
-    if run.why == run.loops.CONVERGED:
+    if run.why == loops.CONVERGED:
         return Status.CONVERGED
     if run.batched:
         small = projected_gradient(run.best, gradient, run.plan.bounds) < run.plan.tol

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from symgrad.runtime.inline import Inlined
+
 Vector = NDArray[np.float64]
-Rows = NDArray[np.int64] | slice
 Evaluate = Callable[[Vector, Vector], float]
 """(x, gradient) -> the loss at x; fills the gradient."""
 
@@ -64,8 +65,16 @@ class Objective(Protocol):
 
     def unpack(self, x: Vector, /) -> dict[str, Any]: ...
 
-    def batch(self, rows: Rows, /) -> Objective:
-        """The same loss on some rows of the data."""
+    @property
+    def inlined(self) -> Inlined | None:
+        """The loss as text, for a loop around it; None where that gains nothing."""
+        ...
+
+    def buffered(
+        self, rows: int, /
+    ) -> tuple[Objective, list[tuple[NDArray[Any], NDArray[Any]]]]:
+        """The same loss on as many rows, and where its data come from: each array led
+        by the rows, with the buffer (C order) that takes some of its rows."""
         ...
 
 

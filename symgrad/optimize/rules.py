@@ -1,103 +1,132 @@
 """The update rules: one row, one optimizer.
 
-A row is an ``update`` in plain Python over indexable memory, the amount of state that
-it keeps, and its options with their defaults. Loops call an update by the address of
-its compiled form (``loops.update_address``), so a new optimizer is a new row here and
-nothing else. Semantics and defaults are those of ``torch.optim``, except the default
-learning rate: ours is 0.01 for every rule, as a run makes 1000 full-batch steps by
-default and Adam at torch's 0.001 could move no parameter further than about 1.
+A row is a formula for one parameter, the values that it needs once a step, the amount
+of state that it keeps, and its options with their defaults. The formulas are written
+with operators, so that they run on numbers and NumPy arrays (the definition, for tests
+and readers) as well as on emitted values: ``loops.py`` puts them into compiled loops,
+and a new optimizer is a new row here and nothing else. Semantics and defaults are those
+of ``torch.optim``, except the default learning rate: ours is 0.01 for every rule, as a
+run makes 1000 full-batch steps by default and Adam at torch's 0.001 could move no
+parameter further than about 1.
 
-An update takes ``(x, g, state, options, lr, size)``:
+    begin(scalars, options, lr) -> scalars, coefficients    once a step
+    update(x, g, slots, coefficients) -> x, slots           for each parameter
 
-    x        the parameters, changed in place           (size,)
-    g        the gradient at x                          (size,)
-    state    ``slots`` vectors, then the ``scalars``    (slots*size + len(scalars),)
-    options  the row's options, flat, in their order
-    lr       the learning rate of this step
+    x, g          a parameter and its component of the gradient
+    slots         the rule's memory of this parameter
+    scalars       the rule's memory of the run
+    options       the row's options, flat, in their order
+    lr            the learning rate of this step
+    coefficients  what ``begin`` hands to ``update``
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-Update = Callable[[Any, Any, Any, Any, float, int], None]
+from symgrad.codegen.math_lanes import Lanes
+
+Number = Any
+"""A float, a NumPy array, or an emitted value (``Lanes``)."""
+Numbers = tuple[Number, ...]
+Begin = Callable[[Numbers, Numbers, Number], tuple[Numbers, Numbers]]
+Update = Callable[[Number, Number, Numbers, Numbers], tuple[Number, Numbers]]
+
+_LEAST_POWER = 1e-300
+"""Powers of beta stop here: 1 - power is 1 long before, and subnormal numbers are slow
+on some processors."""
+
+
+def _sqrt(a: Number) -> Number:
+    return a.sqrt() if isinstance(a, Lanes) else np.sqrt(a)
+
+
+def _at_least(a: Number, limit: float) -> Number:
+    return a.at_least(limit) if isinstance(a, Lanes) else np.maximum(a, limit)
+
+
+# ------------------------------------------------------------------------- the formulas
+
+
+def _rate(scalars: Numbers, options: Numbers, lr: Number) -> tuple[Numbers, Numbers]:
+    """The learning rate, then the options."""
+    return scalars, (lr, *options)
 
 
 def descend_gradient(
-    x: Any, g: Any, state: Any, options: Any, lr: float, size: int
-) -> None:
-    for i in range(size):
-        x[i] -= lr * g[i]
+    x: Number, g: Number, slots: Numbers, coefficients: Numbers
+) -> tuple[Number, Numbers]:
+    (lr,) = coefficients
+    return x - lr * g, ()
 
 
-def heavy_ball(x: Any, g: Any, state: Any, options: Any, lr: float, size: int) -> None:
-    momentum = options[0]
-    for i in range(size):
-        velocity = momentum * state[i] + g[i]
-        state[i] = velocity
-        x[i] -= lr * velocity
+def heavy_ball(
+    x: Number, g: Number, slots: Numbers, coefficients: Numbers
+) -> tuple[Number, Numbers]:
+    lr, momentum = coefficients
+    velocity = momentum * slots[0] + g
+    return x - lr * velocity, (velocity,)
 
 
-def nesterov(x: Any, g: Any, state: Any, options: Any, lr: float, size: int) -> None:
-    momentum = options[0]
-    for i in range(size):
-        velocity = momentum * state[i] + g[i]
-        state[i] = velocity
-        x[i] -= lr * (g[i] + momentum * velocity)
+def nesterov(
+    x: Number, g: Number, slots: Numbers, coefficients: Numbers
+) -> tuple[Number, Numbers]:
+    lr, momentum = coefficients
+    velocity = momentum * slots[0] + g
+    return x - lr * (g + momentum * velocity), (velocity,)
 
 
-def rmsprop(x: Any, g: Any, state: Any, options: Any, lr: float, size: int) -> None:
-    alpha, epsilon = options[0], options[1]
-    for i in range(size):
-        square = alpha * state[i] + (1.0 - alpha) * g[i] * g[i]
-        state[i] = square
-        x[i] -= lr * (g[i] / (math.sqrt(square) + epsilon))
+def rmsprop(
+    x: Number, g: Number, slots: Numbers, coefficients: Numbers
+) -> tuple[Number, Numbers]:
+    lr, alpha, epsilon = coefficients
+    square = alpha * slots[0] + (1.0 - alpha) * g * g
+    return x - lr * g / (_sqrt(square) + epsilon), (square,)
 
 
-def adam(x: Any, g: Any, state: Any, options: Any, lr: float, size: int) -> None:
+def _bias_corrected(
+    scalars: Numbers, options: Numbers, lr: Number
+) -> tuple[Numbers, Numbers]:
+    """Running powers of beta: a call of pow would cost more than the rest of a step.
+
+    The bias correction of the root is moved to the rate and to epsilon.
+    """
+    beta1, beta2, epsilon, decay = options
+    power1 = _at_least(scalars[0] * beta1, _LEAST_POWER)
+    power2 = _at_least(scalars[1] * beta2, _LEAST_POWER)
+    root = _sqrt(1.0 - power2)
+    rate = lr * root / (1.0 - power1)
+    return (power1, power2), (rate, epsilon * root, beta1, beta2, decay, lr)
+
+
+def _adam_step(
+    x: Number, g: Number, slots: Numbers, coefficients: Numbers
+) -> tuple[Number, Numbers]:
+    """x after Adam's step without decay, from the moments of ``g``."""
+    rate, floor, beta1, beta2, _, _ = coefficients
+    mean = slots[0] + (1.0 - beta1) * (g - slots[0])
+    square = beta2 * slots[1] + (1.0 - beta2) * g * g
+    return x - rate * mean / (_sqrt(square) + floor), (mean, square)
+
+
+def adam(
+    x: Number, g: Number, slots: Numbers, coefficients: Numbers
+) -> tuple[Number, Numbers]:
     """Weight decay joins the gradient: ``g + decay * x``."""
-    beta1, beta2, epsilon, decay = options[0], options[1], options[2], options[3]
-    # Running powers of beta: a call of pow would cost more than the rest of a step.
-    power1 = state[2 * size] * beta1
-    power2 = state[2 * size + 1] * beta2
-    state[2 * size] = power1
-    state[2 * size + 1] = power2
-    # The bias correction of the root is moved to the rate and to epsilon.
-    root = math.sqrt(1.0 - power2)
-    rate = lr * root / (1.0 - power1)
-    floor = epsilon * root
-    for i in range(size):
-        slope = g[i] + decay * x[i]
-        mean = state[i] + (1.0 - beta1) * (slope - state[i])
-        square = beta2 * state[size + i] + (1.0 - beta2) * slope * slope
-        state[i] = mean
-        state[size + i] = square
-        x[i] -= rate * (mean / (math.sqrt(square) + floor))
+    decay = coefficients[4]
+    return _adam_step(x, g + decay * x, slots, coefficients)
 
 
-def adamw(x: Any, g: Any, state: Any, options: Any, lr: float, size: int) -> None:
+def adamw(
+    x: Number, g: Number, slots: Numbers, coefficients: Numbers
+) -> tuple[Number, Numbers]:
     """Weight decay acts on the parameters, not on the gradient's moments."""
-    beta1, beta2, epsilon, decay = options[0], options[1], options[2], options[3]
-    power1 = state[2 * size] * beta1
-    power2 = state[2 * size + 1] * beta2
-    state[2 * size] = power1
-    state[2 * size + 1] = power2
-    # The bias correction of the root is moved to the rate and to epsilon.
-    root = math.sqrt(1.0 - power2)
-    rate = lr * root / (1.0 - power1)
-    floor = epsilon * root
-    for i in range(size):
-        mean = state[i] + (1.0 - beta1) * (g[i] - state[i])
-        square = beta2 * state[size + i] + (1.0 - beta2) * g[i] * g[i]
-        state[i] = mean
-        state[size + i] = square
-        shrunk = x[i] * (1.0 - lr * decay)
-        x[i] = shrunk - rate * (mean / (math.sqrt(square) + floor))
+    decay, lr = coefficients[4:]
+    return _adam_step(x * (1.0 - lr * decay), g, slots, coefficients)
 
 
 # ------------------------------------------------------------------------- the table
@@ -116,6 +145,7 @@ class Rule:
     update: Update
     slots: int
     cite: str
+    begin: Begin = _rate
     scalars: tuple[float, ...] = ()
     options: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
     stable: Callable[[np.ndarray], float] | None = None
@@ -129,6 +159,11 @@ class Rule:
         """The values in the order of ``options``, pairs flattened."""
         values = [np.ravel(given.get(k, v)) for k, v in self.options.items()]
         return np.concatenate([np.empty(0), *values]).astype(np.float64)
+
+    @property
+    def option_count(self) -> int:
+        """The length of the flat options."""
+        return self.flat_options({}).size
 
 
 _MOMENTUM = {"momentum": 0.9}
@@ -171,6 +206,7 @@ RULES: dict[str, Rule] = {
             "adam",
             adam,
             slots=2,
+            begin=_bias_corrected,
             cite="Kingma and Ba, arXiv:1412.6980; torch.optim.Adam",
             scalars=(1.0, 1.0),
             options={**_BETAS, "weight_decay": 0.0},
@@ -179,6 +215,7 @@ RULES: dict[str, Rule] = {
             "adamw",
             adamw,
             slots=2,
+            begin=_bias_corrected,
             cite="Loshchilov and Hutter, arXiv:1711.05101; torch.optim.AdamW",
             scalars=(1.0, 1.0),
             options={**_BETAS, "weight_decay": 0.01},

@@ -57,15 +57,18 @@ class Entry:
     used: float
 
 
-def compile_cached(text: str) -> bytes:
-    """LLVM assembly to an object file, from disk if it was compiled before."""
+def compile_cached(text: str, simplify: bool = False) -> bytes:
+    """LLVM assembly to an object file, from disk if it was compiled before.
+
+    simplify: with LLVM's passes, as ``cpu.compile_text`` says.
+    """
     place = directory()
     if place is None:
-        return cpu.compile_text(text)
-    name = key(text)
+        return cpu.compile_text(text, simplify)
+    name = key(text, simplify)
     code = load(place, name)
     if code is None:
-        code = cpu.compile_text(text)
+        code = cpu.compile_text(text, simplify)
         store(place, name, code)
     return code
 
@@ -116,10 +119,10 @@ def size_limit() -> int:
     return int(digits) * (unit or 1)
 
 
-def key(text: str) -> str:
+def key(text: str, simplify: bool = False) -> str:
     """The name of the entry of a kernel, 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    for part in (*_surroundings(), text):
+    for part in (*_surroundings(), str(simplify), text):
         data = part.encode()
         digest.update(len(data).to_bytes(8, "little"))  # "ab", "c" is not "a", "bc"
         digest.update(data)

@@ -21,9 +21,10 @@ def gradient_nodes(found: Specialisation) -> list[Node]:
     return found.gradients
 
 
-def gradient_kernel(found: Specialisation) -> Kernel:
-    """Loss and gradients in one kernel."""
-    return found.kernel("value and gradient", lambda: gradient_nodes(found))
+def gradient_kernel(found: Specialisation, lanes: int | None = None) -> Kernel:
+    """Loss and gradients in one kernel. lanes: rows per vector, if not all it holds."""
+    name = "value and gradient" + (f", {lanes} lanes" if lanes else "")
+    return found.kernel(name, lambda: gradient_nodes(found), lanes=lanes)
 
 
 def directions(found: Specialisation) -> dict[Input, Input]:

@@ -60,6 +60,7 @@ class Kernel:
     inputs: all arrays by name, parameters and data. specs: their types.
     order: the names of the parameters in the flat vector with their shapes, if the
         kernel is an objective (outputs: the loss, then one gradient per parameter).
+    lanes: rows per vector; None: as many as a vector holds.
     """
 
     def __init__(
@@ -70,10 +71,11 @@ class Kernel:
         dtype: str,
         hints: Mapping[str, int],
         order: Sequence[Input] = (),
+        lanes: int | None = None,
     ) -> None:
         self.dtype, self.order = dtype, tuple(order)
         machine = cpu.host()
-        self.lanes = machine.lanes(dtype)
+        self.lanes = lanes or machine.lanes(dtype)
         legal = legalise(outputs, operations.native())
         inlined = inline_arrays(gather_form(legal, hints), hints)
         self.outputs = invert_divisors(inlined)

@@ -18,8 +18,14 @@ from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, wa
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_array, as_parameter, first_bad
 from symgrad.runtime.bound import BoundKernels
-from symgrad.runtime.derivatives import directions, gradient_nodes, hvp_nodes
+from symgrad.runtime.derivatives import (
+    directions,
+    gradient_kernel,
+    gradient_nodes,
+    hvp_nodes,
+)
 from symgrad.runtime.entry import NativeEntry, vector_function
+from symgrad.runtime.inline import Inlined, few_lanes, inlined
 from symgrad.runtime.kernel import Context
 from symgrad.runtime.specialise import Arrays, Source, Specialisation, Specialiser
 
@@ -339,6 +345,22 @@ class Objective:
         return NativeEntry(function, context.address, (self, context))
 
     @property
+    def inlined(self) -> Inlined | None:
+        """The loss and gradient as text for a compiled loop; None if it is too large
+        to gain by that."""
+        return self._inlined
+
+    @cached_property
+    def _inlined(self) -> Inlined | None:
+        if self.native is None:
+            return None
+        context, lanes = self._gradient, few_lanes(self._gradient)
+        if lanes is not None and not self._kernels.stored:
+            kernel = gradient_kernel(self._found, lanes)
+            context = self._found.context(kernel, self._kernels.arrays)
+        return inlined(context, self.size)
+
+    @property
     def seconds_per_call(self) -> float:
         """Estimated time of one ``value_and_grad`` on one thread."""
         return self._gradient.seconds
@@ -410,6 +432,25 @@ class Objective:
                 f"are as long as {', '.join(names)}: {error.message}"
             ) from None
         return other
+
+    def buffered(
+        self, rows: int, /
+    ) -> tuple[Objective, list[tuple[NDArray[Any], NDArray[Any]]]]:
+        """The same loss on ``rows`` rows, whose data the caller may overwrite.
+
+        Returns:
+            The objective, and each array that is led by the rows with the buffer
+            (C order, ``rows`` rows) that the objective reads in its place. Arrays whose
+            rows are not contiguous are copied for that.
+        """
+        other = self.batch(np.arange(rows))
+        pairs = []
+        for name in self._row_arrays:
+            source = self.data[name]
+            if len(source) and not source[0].flags.c_contiguous:
+                source = np.ascontiguousarray(source)
+            pairs.append((source, other.data[name]))
+        return other, pairs
 
 
 def _restored(

@@ -91,11 +91,13 @@ class Specialisation:
         outputs: Callable[[], Sequence[Node]],
         extra: Mapping[str, Input] | None = None,
         stored: Mapping[Input, ArraySpec] | None = None,
+        lanes: int | None = None,
     ) -> Kernel:
         """The kernel called ``name``, compiled on first use.
 
         extra: inputs that are not the user's (directions), passed like parameters.
         stored: more data, with their types.
+        lanes: rows per vector, if not as many as it holds.
         """
         found = self.kernels.get(name)
         if found is None:
@@ -108,7 +110,7 @@ class Specialisation:
             for other, spec in (stored or {}).items():
                 inputs[other.name] = other
                 specs[other.name] = spec
-            made = self._made(outputs(), inputs, specs)
+            made = self._made(outputs(), inputs, specs, lanes)
             found = self.kernels[name] = made
         return found
 
@@ -117,12 +119,13 @@ class Specialisation:
         outputs: Sequence[Node],
         inputs: Mapping[str, Input],
         specs: Mapping[str, ArraySpec],
+        lanes: int | None,
     ) -> Kernel:
         """A kernel for the source's device; those of a GPU are called otherwise, by
         the classes of cuda_function.py, which are the only ones to see them."""
         dtype, hints, order = self.source.dtype, self.hints, self.parameters
         if self.source.device == "cpu":
-            return Kernel(outputs, inputs, specs, dtype, hints, order)
+            return Kernel(outputs, inputs, specs, dtype, hints, order, lanes)
         from symgrad.runtime.cuda_kernel import CudaKernel
 
         return cast(Kernel, CudaKernel(outputs, inputs, specs, dtype, hints, order))
