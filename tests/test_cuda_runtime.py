@@ -159,24 +159,6 @@ def test_what_an_objective_refuses():
         f.bind(X=given["X"][:2], y=np.array([0.0, np.nan]))
 
 
-def test_minimize_on_the_device():
-    given = values(500)
-    data = {k: given[k] for k in ("X", "y")}
-    start = {"w": np.zeros(3), "b": 0.0}
-    options = {"data": data, "steps": 30, "lr": 0.1}
-    found = sg.minimize(TEXT, init=start, device="cuda", **options)
-    wanted = sg.minimize(TEXT, init=start, **options)
-    np.testing.assert_allclose(found.x, wanted.x, rtol=1e-12)
-    np.testing.assert_allclose(found.history, wanted.history, rtol=1e-12)
-    assert found.message == wanted.message
-    batches = {**options, "batch_size": 100, "seed": 3}
-    found = sg.minimize(TEXT, init=start, device="cuda", **batches)
-    wanted = sg.minimize(TEXT, init=start, **batches)
-    np.testing.assert_allclose(found.x, wanted.x, rtol=1e-10)
-    found = sg.minimize(TEXT, init=start, data=data, device="cuda", method="lbfgs")
-    assert found.success
-
-
 def test_an_index_out_of_bounds_is_named(device):
     f = sg.compile("sum(u[i]**2)", wrt=["u"], device="cuda")
     with pytest.raises(GatherIndexError, match=r"i\[1\] = 7"):

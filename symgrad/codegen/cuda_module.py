@@ -5,13 +5,14 @@
                    ends last also does what follows: one launch in all
     combine_k()    else: the totals of the partial sums, elements shared out
     after_k()      and what follows pass k
+    tail()         what a caller adds at the end, where no single block is the last
 
 Each takes one argument, the context, by value: addresses and lengths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from symgrad.codegen.cuda_emitter import ThreadEmitter, ThreadModule
@@ -41,6 +42,9 @@ launch of the pass."""
 PARAMETERS = "ptr byval([{slots} x i64]) align 8 %context"
 CONTEXT = "@CONTEXT@"
 
+Extra = Callable[[ThreadWriter], None]
+"""Writes the end of a kernel of one block."""
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -56,7 +60,8 @@ class CudaModuleWriter:
     """Writes all kernels of one plan.
 
     hints: run-time lengths, which decide between one launch and three.
-    block: threads per block.
+    block: threads per block. tail: writes what one block does at the end. others:
+    more kernels of one block, by name, which are launched apart.
     """
 
     def __init__(
@@ -65,11 +70,14 @@ class CudaModuleWriter:
         layout: Layout,
         hints: Mapping[str, int],
         block: int = BLOCK,
+        tail: Extra | None = None,
+        others: Mapping[str, Extra] = {},
     ) -> None:
         self.plan, self.layout, self.hints, self.block = plan, layout, hints, block
         self.module = ThreadModule()
         self.launches: list[Launch] = []
         self.repeated = Step([])  # what every thread computes for itself
+        self.tail, self.others = tail, others
 
     def text(self) -> str:
         """The kernels as LLVM assembly, without the target's own functions."""
@@ -89,10 +97,26 @@ class CudaModuleWriter:
                 after = steps[number + 1] if number + 1 < len(steps) else None
                 after = None if after is None or after.row is not None else after
                 self._pass(number, step, after)
+        if self.tail is not None:
+            self._alone_in_kernel("tail", self.tail)
+            self.launches.append(Launch("tail"))
+        for name, extra in self.others.items():
+            self._alone_in_kernel(name, extra)
         slots = max(1, len(self.layout.slots))
         return self.module.text().replace(CONTEXT, PARAMETERS.format(slots=slots))
 
     # -- kernels ---------------------------------------------------------------------
+
+    def _alone_in_kernel(self, name: str, extra: Extra) -> None:
+        writer = self._writer(Step([]))
+        extra(writer)
+        self._kernel(writer, name)
+
+    def _end(self, writer: ThreadWriter, last: Step | None) -> None:
+        """Write the tail here if ``last`` is the plan's last step."""
+        if self.tail is not None and last is self.plan.steps[-1]:
+            self.tail(writer)
+            self.tail = None
 
     def _writer(self, step: Step) -> ThreadWriter:
         emitter = ThreadEmitter(self.module)
@@ -113,6 +137,7 @@ class CudaModuleWriter:
             writer.thread.barrier()
         if step is not None:
             self._serial(writer, step)
+            self._end(writer, step)
         self._kernel(writer, "begin")
         self.launches.append(Launch("begin"))
 
@@ -198,6 +223,7 @@ class CudaModuleWriter:
         writer.thread.barrier()
         if after is not None:
             self._serial(writer, after)
+        self._end(writer, after or step)
         writer.home().finish(
             f"finish_{number}",
             ["ptr %context"],
@@ -214,6 +240,7 @@ class CudaModuleWriter:
         if after is not None:
             writer = self._writer(after)
             self._serial(writer, after)
+            self._end(writer, after)
             self._kernel(writer, f"after_{number}")
             self.launches.append(Launch(f"after_{number}"))
 

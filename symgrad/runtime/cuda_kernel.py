@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from symgrad import graph
 from symgrad.codegen import cuda_target, operations
 from symgrad.codegen.cuda_layout import DeviceSizes, grid, measure_device
-from symgrad.codegen.cuda_module import BLOCK, CudaModuleWriter
+from symgrad.codegen.cuda_module import BLOCK, CudaModuleWriter, Extra
 from symgrad.codegen.cuda_prelude import for_device
 from symgrad.codegen.layout import ArraySpec, Layout
 from symgrad.codegen.subroutines import often_used
@@ -39,7 +39,8 @@ KEPT_SIZES = 4
 class CudaKernel:
     """Code that computes some closed nodes on a GPU; arguments as of ``Kernel``.
 
-    block: threads per block; the default is :data:`BLOCK`.
+    block: threads per block; the default is :data:`BLOCK`. tail, others: see
+    ``CudaModuleWriter``.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class CudaKernel:
         hints: Mapping[str, int],
         order: Sequence[Input] = (),
         block: int | None = None,
+        tail: Extra | None = None,
+        others: Mapping[str, Extra] = {},
     ) -> None:
         self.dtype, self.order, self.block = dtype, tuple(order), block or BLOCK
         self.roots = list(outputs)
@@ -63,7 +66,9 @@ class CudaKernel:
         called = often_used(self.outputs)
         single = dtype == "float32"
         self.layout = Layout(self.plan, kept, dict(specs), single, called)
-        writer = CudaModuleWriter(self.plan, self.layout, hints, self.block)
+        writer = CudaModuleWriter(
+            self.plan, self.layout, hints, self.block, tail, others
+        )
         self.body = writer.text()
         self.launches = writer.launches
         self.kernels, self.shared = writer.module.kernels, writer.module.shared
@@ -133,16 +138,17 @@ class CudaContext:
             kernel.layout, lengths, kernel.block, device.processors
         )
         self.memory = Buffer(device, self.sizes.bytes)
-        module = kernel.on(device)
+        self.module = kernel.on(device)
         self._launches = [
-            (module.function(k.name), grid(k, self.sizes), k) for k in kernel.launches
+            (self.module.function(k.name), grid(k, self.sizes), k)
+            for k in kernel.launches
         ]
         self.slots = np.zeros(max(1, len(kernel.layout.slots)), np.int64)
         self._data: list[tuple[tuple[Any, ...], int]] = []
         for key, slot in kernel.layout.slots.items():
             if key[0] in ("data", "stride") and self._is_data(str(key[1])):
                 self._data.append((key, slot))
-            elif key[0] not in ("params", "outs"):
+            elif key[0] not in ("params", "outs", "record"):
                 self.slots[slot] = self._slot(key)
         for step in kernel.plan.passes:
             offset = self.sizes.offsets["counter", step]
@@ -196,11 +202,8 @@ class CudaContext:
     def point(self, parameters: Sequence[int], outs: Sequence[int]) -> None:
         """Set the addresses of parameters and outputs; the last output is the status,
         an int64 that becomes 1 where an index is out of bounds."""
-        for key, slot in self.kernel.layout.slots.items():
-            if key[0] == "params":
-                self.slots[slot] = parameters[int(str(key[1]))]
-            elif key[0] == "outs":
-                self.slots[slot] = outs[int(str(key[1]))]
+        self.point_parameters(parameters)
+        self.point_outs(outs)
 
     def point_parameters(
         self, addresses: Sequence[int], owners: Sequence[Any] = ()
@@ -210,6 +213,16 @@ class CudaContext:
         for key, slot in self.kernel.layout.slots.items():
             if key[0] == "params":
                 self.slots[slot] = addresses[int(str(key[1]))]
+
+    def point_outs(self, addresses: Sequence[int]) -> None:
+        """Write the outputs to these addresses; the last is the status."""
+        for key, slot in self.kernel.layout.slots.items():
+            if key[0] == "outs":
+                self.slots[slot] = addresses[int(str(key[1]))]
+
+    def set_record(self, address: int) -> None:
+        """Where the tail finds its record."""
+        self.slots[self.kernel.layout.slots["record",]] = address
 
     def start(self) -> None:
         """Launch everything; does not wait."""

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from symgrad.codegen.cuda_module import Extra
 from symgrad.errors import DataError, DeviceError, ShapeError
 from symgrad.graph import Input, Node
 from symgrad.runtime import cuda_device
@@ -48,6 +49,7 @@ class CudaObjective(Objective):
         views = {name: on_device(name, value) for name, value in data.items()}
         self._on_device = {k: view for k, view in views.items() if view is not None}
         self._given = dict(data)
+        self._changing: list[str] = []  # arrays that their owner overwrites
         stand_ins = {k: phantom(view, False) for k, view in self._on_device.items()}
         super().__init__(
             specialiser, {**data, **stand_ins}, parameters, scan, hoist=False
@@ -123,6 +125,8 @@ class CudaObjective(Objective):
         self, context: CudaContext, x: Any, along: Vector | None = None
     ) -> DeviceArray | None:
         """Launch at ``x``; returns its view if it is on the device."""
+        for name in self._changing:
+            context.device.upload(context.data[name].address, self.data[name])
         view = on_device("x", x)
         if view is not None and view.shape == (self.size,) and along is None:
             flat = as_float64(context.device, view)
@@ -181,16 +185,46 @@ class CudaObjective(Objective):
         along = {d.name: d for d in directions(self._found).values()}
         return self._bound("hvp", hvp_nodes(self._found), along)
 
+    def descending(self, step: Extra, move: Extra) -> CudaContext:
+        """The gradient's kernel with a step of a descent at its end, and a kernel
+        ``move``, with the data."""
+        kernel = self._gradient_context.kernel
+        inputs = {p.name: p for p in self._found.parameters} | self._found.built.inputs
+        made = CudaKernel(
+            kernel.roots, inputs, self._found.specs, self.dtype, self._found.hints,
+            self._found.parameters, tail=step, others={"move": move},
+        )  # fmt: skip
+        return self._context_of(made)
+
+    def point_vectors(self, context: CudaContext, x: int, gradient: int) -> None:
+        """Let a context read the parameters from one vector on the device and write
+        the gradient to another."""
+        self._point(context, x, 0, ())
+        starts = [0]
+        for shape in self.shapes.values():
+            starts.append(starts[-1] + int(np.prod(shape, dtype=np.int64)))
+        outs = [context.outs.address, *(gradient + 8 * k for k in starts[:-1])]
+        context.point_outs([*outs, context.status])
+
+    def check_indices(self, context: CudaContext) -> None:
+        """Raise GatherIndexError if an index was out of bounds."""
+        status = np.empty(1, np.int64)
+        context.device.download(status, context.status)
+        if status[0]:
+            raise index_error(context.kernel.outputs, self._hosted(), context.lengths)
+
     def _bound(
         self, name: str, outputs: Sequence[Node], extra: Mapping[str, Input] = {}
     ) -> CudaContext:
         """A kernel with the data, and memory of its own for ever."""
         kernel = self._found.kernel(name, lambda: outputs, extra)
+        return self._context_of(cast(CudaKernel, kernel))
+
+    def _context_of(self, kernel: CudaKernel) -> CudaContext:
         lengths = self._found.lengths(self._arrays(self.data))
         assert lengths is not None
-        device = cuda_device.device()
         data = {k: v for k, v in self._placed.items() if k in self._found.data}
-        return CudaContext(cast(CudaKernel, kernel), device, lengths, data)
+        return CudaContext(kernel, cuda_device.device(), lengths, data)
 
     @cached_property
     def _placed(self) -> dict[str, DeviceArray]:
@@ -206,6 +240,11 @@ class CudaObjective(Objective):
         }
 
     # -- what is different from the processor ----------------------------------------
+
+    @property
+    def inlined(self) -> None:
+        """There is no loop on the processor around a loss on the device."""
+        return
 
     @property
     def native(self) -> None:
@@ -248,6 +287,11 @@ class CudaObjective(Objective):
             name: self._taken(name, value, rows) if name in names else value
             for name, value in self._kept().items()
         }
+        return self._with(data)
+
+    def _with(self, data: Mapping[str, Any]) -> CudaObjective:
+        """This loss on other data: the same kernels, if only lengths differ."""
+        names = self._row_arrays
         other = CudaObjective(self._specialiser, data, scan=False)
         other._shapes = self._shapes
         lengths = self._found.lengths(other._arrays(other.data))
@@ -262,6 +306,22 @@ class CudaObjective(Objective):
         else:
             other.__dict__["_found"] = self._found
         return other
+
+    def buffered(
+        self, rows: int, /
+    ) -> tuple[CudaObjective, list[tuple[NDArray[Any], NDArray[Any]]]]:
+        """The same loss on ``rows`` rows, whose data the caller may overwrite: buffers
+        in ordinary memory that are copied to the device for each evaluation."""
+        data, pairs = dict(self._kept()), []
+        for name in self._row_arrays:
+            source = self.data[name]
+            if name in self._on_device:
+                source = self._on_device[name].download(cuda_device.device())
+            data[name] = np.ascontiguousarray(source[:rows]).copy()
+            pairs.append((np.ascontiguousarray(source), data[name]))
+        other = self._with(data)
+        other._changing = list(self._row_arrays)
+        return other, pairs
 
     def _kept(self) -> dict[str, Any]:
         """What the user gave for arrays on the device, and copies that are there of
