@@ -49,6 +49,10 @@ def digamma(x: mpf) -> mpf:
     return mp.digamma(1 - x) - mp.pi * mp.cospi(x) / mp.sinpi(x)
 
 
+def tanh_of_tail(x: mpf, tail: mpf) -> mpf:
+    return mp.sign(x) * (1 - tail) if abs(x) > 0.625 else mp.tanh(x)
+
+
 EXACT: dict[str, Callable[..., mpf]] = {
     "exp": mp.exp,
     "exp2": lambda x: mp.power(2, x),
@@ -63,6 +67,8 @@ EXACT: dict[str, Callable[..., mpf]] = {
     "sinh": mp.sinh,
     "cosh": mp.cosh,
     "tanh": mp.tanh,
+    "tanh_tail": lambda x: 2 / (mp.exp(2 * abs(x)) + 1),
+    "tanh_of_tail": tanh_of_tail,
     "asinh": mp.asinh,
     "acosh": mp.acosh,
     "atanh": mp.atanh,
@@ -85,7 +91,7 @@ EXACT: dict[str, Callable[..., mpf]] = {
 }
 
 INPUTS = dict.fromkeys(EXACT, 1) | dict.fromkeys(
-    ("logaddexp", "atan2", "pow", "hypot"), 2
+    ("logaddexp", "atan2", "pow", "hypot", "tanh_of_tail"), 2
 )
 
 # Where the interesting points are: uniform samples, one tuple of intervals an argument.
@@ -104,6 +110,8 @@ WHERE: dict[str, list[tuple[Interval, ...]]] = {
     "sinh": [((-1.5, 1.5),), ((-20.0, 20.0),), ((-711.0, 711.0),)],
     "cosh": [((-1.5, 1.5),), ((-20.0, 20.0),), ((-711.0, 711.0),)],
     "tanh": [((-1.0, 1.0),), ((-20.0, 20.0),)],
+    "tanh_tail": [((-1.0, 1.0),), ((-44.0, 44.0),)],
+    "tanh_of_tail": [((-1.0, 1.0), (0.2, 1.0)), ((-20.0, 20.0), (0.0, 0.4))],
     "asinh": [((-2.0, 2.0),), ((-20.0, 20.0),)],
     "acosh": [((1.0, 1.01),), ((1.0, 3.0),), ((1.0, 50.0),)],
     "atanh": [((-1.0, 1.0),), ((-0.6, 0.6),)],

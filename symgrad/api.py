@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import keyword
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -247,6 +249,9 @@ def report(loss: Loss, /, **values: Any) -> Report:
 
 
 def _in_order(wrt: Sequence[str], init: Mapping[str, Any]) -> dict[str, Any]:
+    from symgrad.runtime.arrays import by_name
+
+    init = by_name(init)
     missing = [name for name in wrt if name not in init]
     extra = [name for name in init if name not in wrt]
     if missing or extra:
@@ -286,11 +291,11 @@ def _checked(
 
 def _program(expression: Any, limits: Limits | None) -> Program:
     if isinstance(expression, str):
-        from symgrad.language.parser import parse_text
+        from symgrad.language.parser import Limits, parse_text
+        from symgrad.runtime.collector import paused_collector
 
-        if limits is None:
-            return parse_text(expression)
-        return parse_text(expression, limits)
+        with paused_collector:
+            return parse_text(expression, limits or Limits())
     from symgrad.language.syntax import Program
 
     if isinstance(expression, Program):
@@ -302,13 +307,20 @@ def _program(expression: Any, limits: Limits | None) -> Program:
 
 def _names(wrt: Sequence[str]) -> tuple[str, ...]:
     try:
-        names = tuple(str(name) for name in wrt)
+        names = tuple(unicodedata.normalize("NFKC", str(name)) for name in wrt)
     except TypeError:
         raise ArgumentError(f"wrt must be a list of names, not {wrt!r}") from None
     wrong = next((n for n in names if not n.isidentifier()), None)
     if wrong is not None:
         raise ArgumentError(f"wrt has {wrong!r}, which is not a name")
-    double = next((n for n in names if names.count(n) > 1), None)
+    reserved = next((n for n in names if keyword.iskeyword(n)), None)
+    if reserved is not None:
+        raise ArgumentError(
+            f"wrt has {reserved!r}, a reserved word of Python that no formula can use; "
+            f"{reserved}_ would be a name"
+        )
+    seen: set[str] = set()
+    double = next((n for n in names if n in seen or seen.add(n)), None)
     if double is not None:
         raise ArgumentError(f"wrt names {double} twice")
     return names

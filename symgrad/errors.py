@@ -139,6 +139,10 @@ class UnusedParameterWarning(SymgradWarning):
     """A parameter does not occur in the expression: most likely a typo."""
 
 
+class RewriteWarning(SymgradWarning):
+    """Simplification gave up on a formula, which is then computed as it was."""
+
+
 class CacheWarning(SymgradWarning):
     """The disk cache cannot be used; everything works without it."""
 

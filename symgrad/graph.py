@@ -39,11 +39,12 @@ class Node:
     functions below.
     """
 
-    __slots__ = ("__weakref__", "children", "free", "type")
+    __slots__ = ("__weakref__", "children", "digest", "free", "type")
 
     children: tuple[Node, ...]
     free: frozenset[Index]
     type: str
+    digest: bytes  # kept by simplify.order; absent before it is first asked for
 
     def __repr__(self) -> str:
         return to_text(self)
@@ -476,7 +477,7 @@ def comparison(op: str, left: Operand, right: Operand) -> Node:
 
 def fold_int(op: str, a: Node, b: Node) -> Node:
     """Integer add, sub, mul with constants folded and ``n + c`` normalised, so that
-    equal extents are one node.
+    equal extents are one node. The constant wraps around as int64 does.
     """
     if isinstance(a, Const) and isinstance(b, Const):
         x, y = int(a.value), int(b.value)
@@ -484,7 +485,7 @@ def fold_int(op: str, a: Node, b: Node) -> Node:
     if op == "sub" and a is b:
         return const(0)
     if op == "sub" and isinstance(b, Const):
-        op, b = "add", const(-int(b.value))
+        op, b = "add", const(_wrapped(-int(b.value)))
     if op in ("add", "mul") and isinstance(a, Const):
         a, b = b, a
     if isinstance(b, Const):
@@ -496,10 +497,14 @@ def fold_int(op: str, a: Node, b: Node) -> Node:
             and a.op == "add"
             and isinstance(a.args[1], Const)
         ):
-            return fold_int(
-                "add", a.args[0], const(int(a.args[1].value) + int(b.value))
-            )
+            more = _wrapped(int(a.args[1].value) + int(b.value))
+            return fold_int("add", a.args[0], const(more))
     return call(op, a, b, type=INT)
+
+
+def _wrapped(number: int) -> int:
+    """``number`` modulo 2**64, between -2**63 and 2**63 - 1."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 # --------------------------------------------------------------------------------------

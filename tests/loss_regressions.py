@@ -61,6 +61,13 @@ ROWS: tuple[Row, ...] = (
     ("var(sum(abs(u @ exp(w)), axis=0))",
      lambda m, u, w: m.var(m.sum(abs(u @ m.exp(w)), axis=0)),
      {"u": "5 3 20", "w": "20 70"}, {}),
+    ("sum(max(log_softmax(2.85*tanh(z)) @ y, axis=1))",
+     lambda m, z, y: m.sum(m.max(m.log_softmax(2.85 * m.tanh(z)) @ y, axis=1)),
+     {"z": "3 4"}, {"y": "4 4"}),
+    ("sum(z @ (1/(1 + exp(-w))))", lambda m, z, w: m.sum(z @ (1 / (1 + m.exp(-w)))),
+     {"z": "6 2", "w": "2 4"}, {}),
+    ("sum(-(z * (y @ v)))", lambda m, z, y, v: m.sum(-(z * (y @ v))),
+     {"v": "3 4"}, {"z": "5 4", "y": "5 3"}),
 )  # fmt: skip
 
 

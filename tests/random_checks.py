@@ -5,8 +5,10 @@ takes to fail.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from oracles import torch_gradient
@@ -37,24 +39,65 @@ RIGHT, REJECTED = Verdict("right"), Verdict("rejected")
 
 def verdict(loss: RandomLoss) -> Verdict:
     """Compile ``loss``, evaluate it, compare with PyTorch."""
+    wanted = reference(loss)
+    if wanted is None:
+        return REJECTED
+    return attempt(lambda: compare(wanted, *evaluate(loss)))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What PyTorch makes of a loss.
+
+    answers: by how much each gradient changes if every intermediate is disturbed in
+    its last places. least: a difference that is nothing beside the other numbers.
+    """
+
+    value: float
+    gradient: dict[str, np.ndarray]
+    answers: dict[str, float]
+    least: float
+
+
+@lru_cache(maxsize=4)  # of the loss that several are asked about
+def reference(loss: RandomLoss) -> Reference | None:
+    """None where rounding errors decide what the gradient is."""
     value, wanted = torch_gradient(loss, loss.values, loss.wrt)
     answers = conditioning(loss, wanted)
-    overall = max(np.abs(w).max(initial=0.0) for w in wanted.values())
-    least = 1e-13 * max(overall, abs(value), 1e-3)
+    overall = largest(wanted)
     if not max(answers.values()) <= RESPONSE * max(overall, 1e-3):
-        return REJECTED
+        return None
+    return Reference(value, wanted, answers, 1e-13 * max(overall, abs(value), 1e-3))
+
+
+def largest(arrays: dict[str, np.ndarray]) -> float:
+    """The largest magnitude in any of the arrays."""
+    return max(float(np.abs(a).max(initial=0.0)) for a in arrays.values())
+
+
+def attempt(judge: Callable[[], Verdict]) -> Verdict:
+    """The verdict, or the exception there was instead: a finding whatever it is."""
     try:
-        found, gradient = evaluate(loss)
-    except Exception as error:  # whatever it is, it is a finding
+        return judge()
+    except Exception as error:
         return Verdict(type(error).__name__, " ".join(str(error).split())[:300])
-    if not abs(found - value) <= TOLERANCE * max(abs(value), 1e-3):
-        return Verdict("wrong", f"value {found!r}, wanted {value!r}")
-    for name in loss.wrt:
-        got, want = gradient[name], wanted[name]
+
+
+def compare(
+    wanted: Reference,
+    value: float,
+    gradient: Mapping[str, Any],
+    tolerance: float = TOLERANCE,
+) -> Verdict:
+    """A value and gradients against PyTorch's."""
+    if not abs(value - wanted.value) <= tolerance * max(abs(wanted.value), 1e-3):
+        return Verdict("wrong", f"value {value!r}, wanted {wanted.value!r}")
+    for name, want in wanted.gradient.items():
+        got = np.asarray(gradient[name])
         if got.shape != want.shape:
             return Verdict("wrong", f"d/d{name} has shape {got.shape}")
         scale = np.abs(want).max(initial=0.0)
-        allowed = TOLERANCE * scale + 50 * answers[name] + least
+        allowed = tolerance * scale + 50 * wanted.answers[name] + wanted.least
         error = np.abs(got - want).max(initial=0.0)
         if not error <= allowed:
             return Verdict("wrong", f"d/d{name} is off by {error:.1e} of {scale:.1e}")
@@ -63,10 +106,17 @@ def verdict(loss: RandomLoss) -> Verdict:
 
 def evaluate(loss: RandomLoss) -> tuple[float, dict[str, np.ndarray]]:
     """The compiled loss and gradient. Columns against rows are meant here."""
+    return compiled(loss).value_and_grad(**loss.values)
+
+
+@lru_cache(maxsize=4)
+def compiled(loss: RandomLoss, expression: Any = None, **options: Any) -> sg.Loss:
+    """The loss, or another ``expression`` for it, compiled for its arrays."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BroadcastWarning)
-        f = sg.compile(loss.text, wrt=loss.wrt)
-        return f.value_and_grad(**loss.values)
+        text = loss.text if expression is None else expression
+        values = {n: np.asarray(v) for n, v in loss.values.items()}
+        return sg.compile(text, wrt=loss.wrt, **options).specialize(**values)
 
 
 # --------------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ than ``RESPONSE`` of the largest one, the loss is rejected.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import random_idioms as idioms
 import random_shapes as shapes
 from oracles import torch_gradient
 from random_trees import ELEMENTS, ROUND, Maker, Shape, Tree, Unsuitable, inside, tree
@@ -182,9 +183,7 @@ def condition(maker: Maker, shape: Shape, depth: int = 2) -> Tree:
 
 def _compare(m: Any, name: str, a: Any, b: Any) -> Any:
     long = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
-    if m.torch is None:
-        return getattr(np, long[name])(a, b)
-    return getattr(m.torch, name)(m.number(a), m.number(b))
+    return getattr(m, long[name])(m.number(a), m.number(b))
 
 
 def counted(maker: Maker, shape: Shape) -> Tree:
@@ -227,6 +226,9 @@ PRODUCTIONS: tuple[tuple[Callable[[Maker, Shape], Tree], float], ...] = (
     (chosen, 5.0),
     (counted, 2.5),
     (shared, 6.0),
+    (idioms.idiom, 8.0),
+    (idioms.idiom_of_sums, 4.0),
+    (idioms.guarded, 3.0),
     (shapes.reduced, 14.0),
     (shapes.softmaxed, 3.0),
     (shapes.product, 7.0),
@@ -274,7 +276,7 @@ def maker_part(maker: Maker, shape: Shape) -> Shape:
 # --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RandomLoss:
     """A loss: its tree with everything that follows from it.
 
@@ -294,13 +296,13 @@ class RandomLoss:
         """In NumPy."""
         return float(self.root.value)
 
-    def noisy(self, seed: int) -> Callable[..., Any]:
+    def noisy(self, seed: int, noise: float = ROUND) -> Callable[..., Any]:
         """The loss with every intermediate disturbed in its last places."""
         numbers = np.random.default_rng(seed)
 
         def evaluate(m: Any, **leaves: Any) -> Any:
             def disturb(x: Any) -> Any:
-                return x * m.number(1 + ROUND * numbers.uniform(-1, 1, size=x.shape))
+                return x * m.number(1 + noise * numbers.uniform(-1, 1, size=x.shape))
 
             return self.root.evaluate(m, leaves, disturb)
 
@@ -360,18 +362,35 @@ SIGNS: tuple[tuple[str, Callable[..., Any]], ...] = (
 )
 
 
-def conditioning(loss: RandomLoss, wanted: dict[str, np.ndarray]) -> dict[str, float]:
+def conditioning(
+    loss: RandomLoss,
+    wanted: dict[str, np.ndarray],
+    noise: float = ROUND,
+    seeds: Iterable[int] = (1, 2),
+) -> dict[str, float]:
     """How much each gradient answers to rounding errors: an absolute error.
 
     Infinite if the oracle itself gives no finite gradient.
     """
-    answers = dict.fromkeys(loss.wrt, 0.0)
-    for seed in (1, 2):
-        _, found = torch_gradient(loss.noisy(seed), loss.values, loss.wrt)
-        for name in loss.wrt:
-            difference = np.abs(found[name] - wanted[name])
-            answer = difference.max(initial=0.0)
-            answers[name] = max(answers[name], float(answer))
+
+    def gradient(seed: int) -> dict[str, np.ndarray]:
+        return torch_gradient(loss.noisy(seed, noise), loss.values, loss.wrt)[1]
+
+    return spread(gradient, wanted, seeds)
+
+
+def spread(
+    derivative: Callable[[int], dict[str, np.ndarray]],
+    wanted: dict[str, np.ndarray],
+    seeds: Iterable[int] = (1, 2),
+) -> dict[str, float]:
+    """The largest difference of ``derivative(seed)`` from ``wanted``, by name."""
+    answers = dict.fromkeys(wanted, 0.0)
+    for seed in seeds:
+        found = derivative(seed)
+        for name, want in wanted.items():
+            answer = float(np.abs(found[name] - want).max(initial=0.0))
+            answers[name] = max(answers[name], answer)
             if not np.isfinite(answer):
                 answers[name] = np.inf
     return answers

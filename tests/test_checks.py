@@ -10,6 +10,7 @@ import pytest
 import symgrad as sg
 from symgrad import errors, graph
 from symgrad.runtime import checks
+from symgrad.simplify import STAGES
 
 RANDOM = np.random.default_rng(4)
 
@@ -102,10 +103,17 @@ def test_a_wrong_value_has_no_digits_where_terms_cancel():
     assert digits["loss"] < 1 and digits["a"] < 3
 
 
-def test_what_an_unstable_formula_loses_is_not_excused():
+def test_what_an_unstable_formula_loses_is_not_excused(monkeypatch):
+    monkeypatch.setitem(STAGES, "stabilise", ())
     f = sg.compile("(1 - cos(a))/a**2", wrt=["a"])
     assert f.check({"a": 1e-8}) == {"loss": 0.0, "a": 0.0}
     assert 5 < f.check({"a": 1e-4})["loss"] < 10
+
+
+def test_a_stable_form_has_its_digits():
+    f = sg.compile("(1 - cos(a))/a**2", wrt=["a"])
+    assert min(f.check({"a": 1e-8}).values()) > 15
+    assert min(f.check({"a": 1e-4}).values()) > 15
 
 
 def test_a_zero_at_a_kink_has_no_condition():

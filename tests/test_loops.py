@@ -52,6 +52,11 @@ LOSSES = {
     "product over rows": lambda: bound(
         "prod(1 + 0.1*(X @ w - y))", {"w": np.ones(2)}, table(2)
     ),
+    "powers": lambda: bound(
+        "mean((abs(X @ w) + 0.5)**(b*y) + lgamma(y + 3*b))",
+        {"w": np.ones(2), "b": 2.0},
+        table(3),
+    ),
     "softmax": softmax,
     "gather": gather,
 }
@@ -143,6 +148,16 @@ def test_ctrl_c_keeps_the_best(batch_size, ctrl_c):
     )  # fmt: skip
     assert found.status == Status.INTERRUPTED and found.nit > 1000
     assert found.fun == objective(found.x) <= objective(x)
+
+
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_progress_reaches_the_end(batch_size, monkeypatch, capsys):
+    objective, x = neuron(50)
+    monkeypatch.setattr(descent, "SLICE_SECONDS", 1e-4)
+    found = descend(
+        objective, x, True, monkeypatch, steps=500, batch_size=batch_size, progress=True
+    )
+    assert found.nit == 500 and "500/500" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------- mini-batches

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from loss_constructs import ARRAYS, ELEMENTS
+from loss_passes import ONE_PASS
 from loss_regressions import REGRESSIONS
 from losses import LARGE, MODELS, SPECIFIED, Case
 from oracles import (
@@ -23,12 +24,13 @@ from oracles import (
 )
 
 import symgrad as sg
+from symgrad.codegen import layout
 from symgrad.interpret import evaluate
 from symgrad.runtime import kernel, threads
 from symgrad.runtime.derivatives import gradient_nodes
 from symgrad.runtime.explain import passes_over_data
 
-CASES = SPECIFIED + MODELS + LARGE + ELEMENTS + ARRAYS + REGRESSIONS
+CASES = SPECIFIED + MODELS + LARGE + ELEMENTS + ARRAYS + REGRESSIONS + ONE_PASS
 EACH = pytest.mark.parametrize("case", CASES, ids=str)
 SMOOTH = pytest.mark.parametrize("case", [c for c in CASES if not c.kinks], ids=str)
 TOLERANCE = 1e-10
@@ -193,27 +195,34 @@ def assert_same_bits(case: Case, counts: tuple[int, ...]) -> None:
             np.testing.assert_array_equal(slopes[name], gradient[name])
 
 
+def split_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many chunks on all threads, however little there is to do."""
+    monkeypatch.setattr(kernel, "PARALLEL_SECONDS", 0.0)
+    monkeypatch.setattr(layout, "CHUNK_COST", 1.0)
+    monkeypatch.setattr(layout, "PARTIAL_COST", 0.0)
+
+
 @EACH
 def test_threads_give_the_same_bits(case, monkeypatch):
     """Every pass split among threads, however little there is to do."""
-    monkeypatch.setattr(kernel, "PARALLEL_SECONDS", 0.0)
+    split_anyway(monkeypatch)
     assert_same_bits(case, (1, 2))
 
 
 @pytest.mark.parametrize("case", SPECIFIED, ids=str)
 def test_any_number_of_threads_gives_the_same_bits(case, monkeypatch):
-    monkeypatch.setattr(kernel, "PARALLEL_SECONDS", 0.0)
+    split_anyway(monkeypatch)
     assert_same_bits(case, (1, 3, 5))
 
 
 def test_threads_are_used(monkeypatch):
-    monkeypatch.setattr(kernel, "PARALLEL_SECONDS", 0.0)
+    split_anyway(monkeypatch)
     split = []
     plain = threads.in_parallel
 
-    def noted(task: Any, chunks: int, count: int) -> None:
-        split.append((chunks, count))
-        plain(task, chunks, count)
+    def noted(function: int, common: Any, scratch: list[int], chunks: int) -> None:
+        split.append((chunks, len(scratch)))
+        plain(function, common, scratch, chunks)
 
     monkeypatch.setattr(threads, "in_parallel", noted)
     case = SPECIFIED[0]

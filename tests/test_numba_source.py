@@ -145,6 +145,12 @@ LOSSES = {
         {"u": (9,), "v": (9,), "a": ()},
     ),
     "scalars": ("(a*b + c)**2 * exp(-a)", ["a", "b", "c"], {"a": (), "b": (), "c": ()}),
+    "sums by tiles of rows": (
+        "sum(dot(u**2 + 0.4, u) % z)",
+        ["u"],
+        {"u": (N, N), "z": (N,)},
+    ),
+    "one element": ("cos(u)[-4] + u[0]**2", ["u"], {"u": (6,)}),
     "names": (
         "mean((lambda_*np + i*kernel + j - n*x)**2)",
         ["np", "kernel", "i"],
@@ -162,7 +168,7 @@ def test_losses(name, load):
     found = f._latest()
     source = f.source
     assert longest_line(source) <= 100
-    layout = f._main_kernel(found).layout
+    _, layout = f._main_kernel(found).row_by_row()
     results = load(source)(*arguments(layout, values))
     assert_close(
         results, evaluate(gradient_nodes(found), values, found.lengths(values))
@@ -186,7 +192,7 @@ def test_single_precision(load):
     values["X"] = values["X"].astype(np.float32)
     f = sg.compile("mean((tanh(X @ w + b) - y)**2)", wrt=["w", "b"], dtype="float32")
     loss, grads = f.value_and_grad(**values)
-    layout = f._main_kernel(f._latest()).layout
+    _, layout = f._main_kernel(f._latest()).row_by_row()
     results = load(f.source)(*arguments(layout, values))
     assert_close(results, [loss, *grads.values()], 1e-6)
     exact = sg.compile("mean((tanh(X @ w + b) - y)**2)", wrt=["w", "b"])(**values)
@@ -201,7 +207,7 @@ def test_element_types(dtype, load):
     f = sg.compile("mean((a*k*k - y)**2)", wrt=["a"])
     f.specialize(**values)
     found = f._latest()
-    layout = f._main_kernel(found).layout
+    _, layout = f._main_kernel(found).row_by_row()
     results = load(f.source)(*arguments(layout, values))
     assert_close(
         results, evaluate(gradient_nodes(found), values, found.lengths(values))
@@ -212,7 +218,7 @@ def test_wrong_input_is_refused(load):
     values = arrays(U=(20, 3), i=(N, "below", 20), y=(N,))
     f = sg.compile("mean((sum(U[i], axis=1) - y)**2)", wrt=["U"])
     f.specialize(**values)
-    layout = f._main_kernel(f._latest()).layout
+    _, layout = f._main_kernel(f._latest()).row_by_row()
     kernel = load(f.source)
     kernel(*arguments(layout, values))
     wrong = {**values, "i": values["i"].copy()}

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from loss_constructs import ARRAYS, ELEMENTS
+from loss_passes import ONE_PASS
 from loss_regressions import REGRESSIONS
 from losses import LARGE, MODELS, SPECIFIED
 from oracles import needs_torch, torch_math
@@ -20,7 +21,7 @@ COUNT = 320
 
 GROUP = 20
 GROUPS = pytest.mark.parametrize("first", range(0, COUNT, GROUP))
-LOSSES = SPECIFIED + MODELS + LARGE + ELEMENTS + ARRAYS + REGRESSIONS
+LOSSES = SPECIFIED + MODELS + LARGE + ELEMENTS + ARRAYS + REGRESSIONS + ONE_PASS
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::symgrad.errors.UnusedParameterWarning",

@@ -306,7 +306,7 @@ def test_only_rules_of_the_kinds_asked_for_are_used():
 def test_trace_tells_what_was_done():
     found = simplify([a + -1.0 * b], ["canonicalise"])
     assert [r.rule for r in found.trace] == ["times-minus-one", "plus-minus"]
-    assert str(found.trace[-1]) == "plus-minus: (a + (-b)) -> (a - b)"
+    assert str(found.trace[-1]) == "plus-minus: a + -b -> a - b (the same bits)"
     assert found.trace[-1].after is found.roots[0]
 
 

@@ -1,7 +1,7 @@
 """Evaluate graph nodes inside open loops.
 
-Products inside sums are fused (FMA) by a rule that looks at the graph only, so that a
-node has the same bits wherever it is evaluated.
+Products inside sums are fused (FMA) by a rule that is the same for a node and for all
+that are like it (``Plan.is_term``): it has the same bits wherever it is evaluated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from symgrad.codegen.layout import static_stride
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.scopes import Placed
 from symgrad.graph import Call, Const, Index, Input, Load, Node, Size
+from symgrad.schedule.cost import CHECKED
 from symgrad.schedule.statements import Statement
+from symgrad.schedule.streaming import is_running
 
 
 class Evaluator(Addresses):
@@ -69,6 +71,8 @@ class Evaluator(Addresses):
 
     def _operands(self, node: Node) -> Sequence[Node]:
         if isinstance(node, Call):
+            if is_running(node):
+                return () if self._accumulating(node) else node.args[:1]
             fused = self._fused(node)
             return fused if fused is not None else node.args
         if isinstance(node, Load):
@@ -88,7 +92,9 @@ class Evaluator(Addresses):
         if isinstance(node, Load):
             return self._load(node)
         assert isinstance(node, Call), node
-        return self._call(node)
+        if node.op == CHECKED:
+            return self.placed(self._checked(node.args[0], node.args[1]))
+        return self._running(node) if is_running(node) else self._call(node)
 
     # -- operations ------------------------------------------------------------------
 
@@ -106,7 +112,7 @@ class Evaluator(Addresses):
         return None
 
     def _product(self, node: Node) -> bool:
-        return isinstance(node, Call) and node.op == "mul" and not self._stored(node)
+        return self.plan.is_term(node)
 
     def _call(self, node: Call) -> Placed:
         fused = self._fused(node)
@@ -115,6 +121,7 @@ class Evaluator(Addresses):
         lanes = max((value.lanes for value, _ in found), default=1)
         args = [self.widen(value, lanes, inner) for value, inner in found]
         emitter = self.at(level)
+        emitter.limit_block()
         if fused is not None:
             return self._fma(emitter, node, args), level
         if node.op == "cast":
@@ -176,6 +183,19 @@ class Evaluator(Addresses):
             numbers = emitter.lane_numbers(self.lanes)
             return emitter.binary("add", self.row_base, numbers), self.row_level
         raise AssertionError(f"the loop over {graph.index_name(node)} is not open")
+
+    # -- extrema of the rows so far --------------------------------------------------
+
+    def _accumulating(self, node: Node) -> bool:
+        """Whether the extremum is being looked for in this pass."""
+        statement = self.plan.of[node.children[0]]
+        return any(place.statement is statement for place in self.step.sums)
+
+    def _running(self, node: Node) -> Placed:
+        """The extremum of the rows so far; of all rows, if an earlier pass found it."""
+        found = self.find(node.children[0])
+        assert found is not None
+        return found
 
     # -- loads -----------------------------------------------------------------------
 

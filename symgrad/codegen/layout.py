@@ -21,6 +21,7 @@ from symgrad.codegen.chosen_rows import (
 )
 from symgrad.graph import Const, Input, Load, Node
 from symgrad.schedule import cost
+from symgrad.schedule.choose import cost_per_row
 from symgrad.schedule.nest import statements_in
 from symgrad.schedule.plan import Place, Plan, Step
 
@@ -28,12 +29,24 @@ ROWS_PER_FLUSH = 4096
 """Rows summed in the compute type before they are added to float64 partial sums."""
 
 MAX_CHUNKS = 64
-MIN_CHUNK_ROWS = 2048
+MIN_CHUNK_ROWS = 64
+CHUNK_COST = 1e6
+"""A chunk costs at least this, about 30 µs, and ..."""
+
+PARTIAL_COST = 4000.0
+"""... this for each of its partial sums, which are folded and added up at its end."""
+
+PARTIAL_BYTES = 8 << 20
+"""Partial sums of all chunks take at most this; fewer chunks where they would not, but
+not fewer than ..."""
+
+FEW_CHUNKS = 8
+
+LANE_SUMS = 4096
+"""Larger sets of sums have no lanes to fold: they cost less each."""
+
 TURNS_PER_ELEMENT = 16
 """Additions to a chunk's sums per element that pay for their memory."""
-
-PARTIAL_BYTES = 32 << 20
-"""Partial sums of all chunks take at most this; fewer chunks where they would not."""
 
 TILE_BYTES = 1 << 18
 MAX_TILE_ROWS = 256
@@ -165,7 +178,8 @@ def _measure_pass(
         count = -(-_count(shape, lengths) // lanes) * lanes
         width = 4 if layout.single else 8
         result.offsets["rows", step, key] = scratch.take(count * block * width)
-    lengths = _with_tile(layout, step, lengths, block, result)
+    chunk_rows = _chunk_rows(layout, step, lengths, partial.size, rows, block)
+    lengths = _with_tile(layout, step, lengths, block, chunk_rows, result)
     for place in step.scratch:
         size = _count(place.shape, lengths) * layout.element_bytes(place)
         size *= block if place.lanes else 1
@@ -173,13 +187,6 @@ def _measure_pass(
         if any(place.statement in d.transposed for d in step.deferred):
             size += lanes * layout.element_bytes(place) * _tile_rows(step, lengths)
             result.offsets["transposed", place] = scratch.take(size)
-    least = max(MIN_CHUNK_ROWS, _rows_worth_sums(step, lengths))
-    wanted = min(MAX_CHUNKS, math.ceil(rows / least))
-    if partial.size:
-        wanted = min(wanted, PARTIAL_BYTES // partial.size)
-    chunks = max(1, wanted)
-    chunk_rows = -(-rows // chunks)
-    chunk_rows = -(-chunk_rows // block) * block or block
     chunks = max(1, -(-rows // chunk_rows))
     result.offsets["chunks", step] = chunks
     result.offsets["chunk_rows", step] = chunk_rows
@@ -187,6 +194,27 @@ def _measure_pass(
     result.offsets["partials", step] = memory.take(partial.size * chunks)
     result.chunks.append(chunks)
     result.rows.append(rows)
+
+
+def _chunk_rows(
+    layout: Layout,
+    step: Step,
+    lengths: Mapping[str, int],
+    partial_bytes: int,
+    rows: int,
+    block: int,
+) -> int:
+    """Rows of a chunk: a power of two of chunks, so that threads get equal shares."""
+    sums = partial_bytes // 8
+    least = max(CHUNK_COST, PARTIAL_COST * min(sums, LANE_SUMS))
+    wanted = rows * cost_per_row(step, lengths) / least
+    rows_at_least = max(MIN_CHUNK_ROWS, _rows_worth_sums(step, lengths))
+    wanted = min(wanted, MAX_CHUNKS, rows / rows_at_least)
+    if partial_bytes:
+        wanted = min(wanted, max(FEW_CHUNKS, PARTIAL_BYTES // partial_bytes))
+    chunks = 1 << int(math.log2(max(1.0, wanted)))
+    per_chunk = -(-rows // chunks)
+    return -(-per_chunk // block) * block or block
 
 
 def _rows_worth_sums(step: Step, lengths: Mapping[str, int]) -> int:
@@ -208,9 +236,11 @@ def _with_tile(
     step: Step,
     lengths: Mapping[str, int],
     block: int,
+    chunk_rows: int,
     result: Sizes,
 ) -> Mapping[str, int]:
-    """Choose the rows of a tile, so that what is kept of them stays in cache."""
+    """Choose the rows of a tile, so that what is kept of them stays in cache, and a
+    chunk is cut into equal tiles."""
     if step.tile is None:
         return lengths
     row_bytes = sum(
@@ -220,6 +250,8 @@ def _with_tile(
     )
     rows = TILE_BYTES // max(1, row_bytes)
     rows = min(MAX_TILE_ROWS, max(block, rows // block * block))
+    tiles = -(-chunk_rows // rows)
+    rows = -(-chunk_rows // (tiles * block)) * block
     result.offsets["size", step.tile.name] = rows
     return {**lengths, step.tile.name: rows}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from symgrad.codegen import math_coefficients as table
-from symgrad.codegen.math_exp import EXP_RANGE, Exp
+from symgrad.codegen.math_exp import EXP_RANGE, Exp, exp
 from symgrad.codegen.math_lanes import (
     Lanes,
     fast_two_sum,
@@ -33,10 +33,20 @@ def odd_polynomial(a: Lanes, coefficients: dict[str, tuple[float, ...]]) -> Lane
 
 def tanh(x: Lanes) -> Lanes:
     """1 - 2/(exp(2|x|) + 1); a polynomial for |x| <= 5/8."""
+    limited = (abs(x) * 2.0).at_most(_TANH_LIMIT[x.value.type])
+    return tanh_of_tail(x, 2.0 / _exp_and_one(limited))
+
+
+def tanh_tail(x: Lanes) -> Lanes:
+    """2/(exp(2|x|) + 1) = 1 - tanh|x|, to the end of the range."""
+    return 2.0 / (exp(abs(x) * 2.0) + 1.0)
+
+
+def tanh_of_tail(x: Lanes, tail: Lanes) -> Lanes:
+    """tanh(x), where tail = tanh_tail(x) is known."""
     a = abs(x)
-    grown = _exp_and_one((a * 2.0).at_most(_TANH_LIMIT[x.value.type]))
     small = odd_polynomial(a, table.TANH)
-    return (a > 0.625).choose(1.0 - 2.0 / grown, small).copysign(x)
+    return (a > 0.625).choose(1.0 - tail, small).copysign(x)
 
 
 def _exp_and_one(x: Lanes) -> Lanes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from symgrad.codegen import operations
+from symgrad.codegen import operations, streams
 from symgrad.codegen.embedding import add_rows, load_rows
 from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
 from symgrad.codegen.llvm_text import Emitter, Module, Value
@@ -93,9 +93,11 @@ class ModuleWriter:
             results = self._rows(writer, loop, keys, start, low, high)
             writer.sums.update(zip(keys, results, strict=True))
         for place in step.sums:
-            if place.sums == "register":
+            if streams.followers(step, place):
+                self._flush_stream(writer, place)
+            elif place.sums == "register":
                 self._flush_register(writer, place)
-            elif place.sums == "lanes":
+            elif place.sums == "lanes" and place.top is None:
                 self._flush_lanes(writer, place)
         extra = ("ptr %scratch", "ptr %partial", "i64 %begin", "i64 %end")
         self._finish(writer, f"pass_{number}", (*COMMON, *extra))
@@ -174,6 +176,18 @@ class ModuleWriter:
 
         writer.counted(0, writer.count(place.shape), body)
 
+    def _flush_stream(self, writer: StepWriter, top: Place) -> None:
+        emitter, kind = writer.home(), kind_of(top.statement)
+        register = writer.sums.pop((top.statement, None), None)
+        streams.flush(
+            writer,
+            top,
+            streams.followers(writer.step, top),
+            lambda a, b: combine(emitter, kind, a, b),
+            lambda a: emitter.fold_lanes(COMBINE[kind], a),
+            register,
+        )
+
     def _add(
         self, writer: StepWriter, place: Place, value: Value, pointer: Value
     ) -> None:
@@ -244,7 +258,13 @@ class ModuleWriter:
             target = writer.memory("work", "work", place)
             offset = writer.context("partial", place, type="i64")
             source = writer.home().gep(first, offset, "i8")
-            self._totals(writer, place, source, target, bytes_, chunks)
+            if place.top is None:
+                self._totals(writer, place, source, target, bytes_, chunks)
+                continue
+            offset = writer.context("partial", place.top, type="i64")
+            partials = writer.home().gep(first, offset, "i8"), source
+            targets = writer.memory("work", "work", place.top), target
+            streams.totals(writer, place, partials, targets, bytes_, chunks)
         self._finish(writer, f"combine_{number}")
 
     def _totals(

@@ -83,6 +83,7 @@ _TEMPLATES: dict[str, tuple[str, int, tuple[int, ...]]] = {
     "not": ("not {0}", NOT, (NOT,)),
     "where": ("{1} if {0} else {2}", CHOICE, (OR, OR, CHOICE)),
     "fma": ("{0} * {1} + {2}", SUM, (PRODUCT, UNARY, PRODUCT)),
+    "tanh_of_tail": ("math.tanh({0})", ATOM, (CHOICE, CHOICE)),
     "relu": ("np.maximum({0}, 0.0)", ATOM, (CHOICE,)),
     "clip": ("np.minimum(np.maximum({0}, {1}), {2})", ATOM, (CHOICE,) * 3),
     "stop_gradient": ("{0}", ATOM, (ATOM,)),
@@ -104,6 +105,65 @@ def softplus(x):
         return x + math.log1p(math.exp(-x))
     return math.log1p(math.exp(x))
 ''',
+    "log1mexp": '''\
+def log1mexp(x):
+    """log(1 - exp(x)) for x < 0."""
+    if x > -0.6931471805599453:
+        return np.log(-math.expm1(x))
+    return math.log1p(-math.exp(x))
+''',
+    "tanh_tail": '''\
+def tanh_tail(x):
+    """1 - tanh(abs(x)) without cancellation."""
+    e = math.exp(-2.0 * abs(x))
+    return 2.0 * e / (1.0 + e)
+''',
+    "exprel": '''\
+def exprel(x):
+    """(exp(x) - 1)/x; 1 at 0."""
+    if x == 0.0 or x == math.inf:
+        return 1.0 + x
+    return math.expm1(x) / x
+''',
+    "spherical_j0": '''\
+def spherical_j0(x):
+    """sin(x)/x; 1 at 0."""
+    if x == 0.0:
+        return 1.0
+    return 0.0 if abs(x) == math.inf else math.sin(x) / x
+''',
+    "erfcx": '''\
+def erfcx(x):
+    """exp(x*x)*erfc(x); a continued fraction in the tail (DLMF 7.9.1)."""
+    if x < -27.0:
+        return math.inf
+    if x < 2.0:
+        return math.exp(x * x) * math.erfc(x)
+    below = x
+    for k in range(120, 0, -1):
+        below = x + 0.5 * k / below
+    return 0.5641895835477563 / below
+''',
+    "logerfc": '''\
+def logerfc(x):
+    """log(erfc(x)), also where erfc is 0; a continued fraction in the tail."""
+    if x < 2.0:
+        return math.log1p(-math.erf(x))
+    below = x
+    for k in range(120, 0, -1):
+        below = x + 0.5 * k / below
+    return math.log(0.5641895835477563 / below) - x * x if x < math.inf else -x
+''',
+    "loghalferfc": '''\
+def loghalferfc(x):
+    """log(erfc(x)/2), also where erfc is 0; a continued fraction in the tail."""
+    if x < 2.0:
+        return math.log1p(-0.5 * math.erfc(-x))
+    below = x
+    for k in range(120, 0, -1):
+        below = x + 0.5 * k / below
+    return math.log(0.28209479177387814 / below) - x * x if x < math.inf else -x
+''',
     "sign": '''\
 def sign(x):
     """-1.0, 0.0 or 1.0; nan stays nan."""
@@ -116,12 +176,12 @@ def sign(x):
     "integer_mod": '''\
 def integer_mod(a, b):
     """a % b of integers, 0 where b is 0."""
-    return 0 if b == 0 else a % b
+    return 0 if b == 0 or b == -1 else a % b
 ''',
     "integer_floor_divide": '''\
 def integer_floor_divide(a, b):
-    """a // b of integers, 0 where b is 0."""
-    return 0 if b == 0 else a // b
+    """a // b of integers, 0 where b is 0; -2**63 // -1 is -2**63."""
+    return 0 if b == 0 else -a if b == -1 else a // b
 ''',
     "digamma": '''\
 def digamma(x):

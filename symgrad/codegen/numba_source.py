@@ -24,6 +24,7 @@ from symgrad.graph import Index, Input, Node, Reduce, Size
 from symgrad.schedule.nest import Item, Loop, statements_in
 from symgrad.schedule.plan import Place, Plan, Step
 from symgrad.schedule.statements import Statement
+from symgrad.schedule.streaming import DROPPED
 
 LINE = 88
 DECORATOR = '@njit(error_model="numpy")'
@@ -330,7 +331,32 @@ class _SourceWriter(Values):
 
     def _update(self, s: Statement, target: str) -> None:
         code = self.value(s.value)
-        self.write(operations.update(_kind(s), target, (code.text, code.rank)))
+        update = operations.update(_kind(s), target, (code.text, code.rank))
+        relative = [p for p in self.step.sums if p.top and p.top.statement is s]
+        if not relative:
+            self.write(update)
+            return
+        before = self.names.array((s.node, "before"), "before")
+        self.write(f"{before} = {target}")
+        self.write(update)
+        self.write(f"if {target} != {before}:  # what is relative to it follows")
+        for place in relative:
+            self.write(f"{INDENT}{self._rescaled(place, before, target)}")
+
+    def _rescaled(self, place: Place, before: str, now: str) -> str:
+        """A sum that was relative to ``before`` relative to ``now``."""
+        assert place.top is not None and place.statement.stream is not None
+        degree = place.statement.stream[1]
+        name = self.memory_name(place)
+        if not is_number(place):
+            own = [self.value(i).text for i in place.top.axes]
+            rest = [":"] * (len(place.axes) - len(own))
+            name = f"{name}[{', '.join([*own, *rest])}]"
+        if degree == DROPPED:
+            return f"{name} = 0.0"
+        difference = f"{before} - {now}"
+        change = difference if degree == 1 else f"{degree} * ({difference})"
+        return f"{name} *= math.exp({change})"
 
     def _written_path(self, s: Statement) -> tuple[Loop | None, ...]:
         """The loops that readers may share: those outside of the sum."""
@@ -341,7 +367,10 @@ class _SourceWriter(Values):
     def _scatter(self, s: Statement) -> None:
         self.written[s] = ()
         indices = self.checked(s.targets, s.node)
-        name = self.memory_name(self.plan.work[s])
+        place = self.plan.work[s]
+        name = self.memory_name(place)
+        if name not in self.allocated:  # no loop has begun it: a single element
+            self._allocate(place, "0.0")
         self._update(s, f"{name}{subscript(indices)}")
 
 

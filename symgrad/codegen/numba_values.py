@@ -21,9 +21,11 @@ from symgrad.codegen.layout import Layout
 from symgrad.codegen.numba_names import Names
 from symgrad.codegen.numba_operations import ATOM, SUM
 from symgrad.graph import Call, Const, Input, Load, Node, Size
+from symgrad.schedule.cost import CHECKED
 from symgrad.schedule.nest import Item, Loop
 from symgrad.schedule.plan import Place, Plan, Step
 from symgrad.schedule.statements import Statement
+from symgrad.schedule.streaming import is_running
 
 WIDTH = 60
 """Expressions longer than this are split into assignments."""
@@ -186,6 +188,16 @@ class Values:
         if isinstance(node, Load):
             return self._load(node)
         assert isinstance(node, Call), node
+        if is_running(node):
+            place = self.plan.work[self.plan.of[node.args[0]]]
+            return self._as_value(self.element(place), place, self.home)
+        if node.op == CHECKED:
+            index, extent, axis = node.args
+            code = self._known(index)
+            if not provably_inside(index, extent):
+                self._check(index, extent, node, int(axis.value))  # type: ignore[attr-defined]
+                code = self._known(index)
+            return code
         codes = self._together(self._operands(node))
         level = max((code.level for code in codes), default=0)
         pieces = [(code.text, code.rank) for code in codes]
@@ -221,8 +233,10 @@ class Values:
         """What ``node`` is written with. Lengths need no conversion beside floats."""
         if isinstance(node, Load):
             return node.indices
-        if not isinstance(node, Call):
+        if not isinstance(node, Call) or is_running(node):
             return ()
+        if node.op == CHECKED:
+            return node.args[:2]
         if self.single or node.op not in ("add", "sub", "mul", "div"):
             return node.args
         return [_unconverted(a) for a in node.args]
@@ -261,7 +275,10 @@ class Values:
         wanted = {graph.FLOAT: computed, graph.INT: "int64", graph.BOOL: "bool"}
         if dtype == wanted[array.type]:
             return Code(text, ATOM, level, plain=not indices)
-        convert = "f32" if self.single else "float"
+        # Numba's float() leaves float32 as it is
+        convert = (
+            "f32" if self.single else "np.float64" if dtype == "float32" else "float"
+        )
         convert = convert if array.type == graph.FLOAT else "np.int64"
         return Code(f"{convert}({text})", ATOM, level)
 

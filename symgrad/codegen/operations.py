@@ -52,19 +52,23 @@ def _extreme(ordered: str, signed: str) -> Callable[..., Value]:
 
 
 def _safe_divisor(e: Emitter, b: Value) -> Value:
-    """1 for 0: an integer division by zero must not stop the process."""
-    return e.select(e.icmp("eq", b, e.const(0, "i64")), e.const(1, "i64"), b)
+    """1 for 0 and for -1: neither a division by zero nor -2**63 // -1, which is 2**63,
+    may stop the process."""
+    # b + 1 is 0 or 1: one unsigned comparison
+    after = e.binary("add", b, e.const(1, "i64"))
+    return e.select(e.icmp("ult", after, e.const(2, "i64")), e.const(1, "i64"), b)
 
 
 def _floor_divide(e: Emitter, a: Value, b: Value) -> Value:
     if a.type in FLOATS:
         return _floor_divide_floats(e, a, b)
-    zero = e.icmp("eq", b, e.const(0, "i64"))
-    b = _safe_divisor(e, b)
-    quotient, rest = e.binary("sdiv", a, b), e.binary("srem", a, b)
-    lower = e.convert("zext", _wrong_sign(e, rest, b), "i64")
+    nothing, divisor = e.const(0, "i64"), _safe_divisor(e, b)
+    quotient, rest = e.binary("sdiv", a, divisor), e.binary("srem", a, divisor)
+    lower = e.convert("zext", _wrong_sign(e, rest, divisor), "i64")
     quotient = e.binary("sub", quotient, lower)
-    return e.select(zero, e.const(0, "i64"), quotient)
+    opposite = e.binary("sub", nothing, a)
+    quotient = e.select(e.icmp("eq", b, e.const(-1, "i64")), opposite, quotient)
+    return e.select(e.icmp("eq", b, nothing), nothing, quotient)
 
 
 def _floor_divide_floats(e: Emitter, a: Value, b: Value) -> Value:
@@ -85,7 +89,7 @@ def _floor_divide_floats(e: Emitter, a: Value, b: Value) -> Value:
 
 def _mod(e: Emitter, a: Value, b: Value) -> Value:
     if a.type not in FLOATS:
-        b = _safe_divisor(e, b)
+        b = _safe_divisor(e, b)  # what is left of a division by 1 and by -1 is 0
         rest = e.binary("srem", a, b)
         fixed = e.binary("add", rest, b)
         return e.select(_wrong_sign(e, rest, b), fixed, rest)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from symgrad import graph
-from symgrad.codegen import operations
+from symgrad.codegen import operations, streams
 from symgrad.codegen.addresses import Address
 from symgrad.codegen.evaluate import Evaluator
 from symgrad.codegen.layout import Layout
 from symgrad.codegen.llvm_text import Emitter, Value
-from symgrad.codegen.scopes import Scope
+from symgrad.codegen.scopes import Placed, Scope
 from symgrad.graph import Index, Node, Reduce
+from symgrad.schedule import streaming
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step
 from symgrad.schedule.statements import Statement
@@ -124,6 +125,7 @@ class SumWriter(Evaluator):
             if self._row_sum(s) and self.mask is not None:
                 new = self.home().select(self.mask, new, old)
             self.sums[key] = new
+            self._rescale(s, old, new)
             return
         place = self.sum_places.get(s)
         if place is None:
@@ -184,16 +186,19 @@ class SumWriter(Evaluator):
         return self.fetch(here, kind)
 
     def _lane_address(self, place: Place, indices: Sequence[Node]) -> Value:
+        return self._lane_address_placed(place, indices).pointer
+
+    def _lane_address_placed(self, place: Place, indices: Sequence[Node]) -> Address:
         base = self.memory("scratch", "scratch", place)
         strides = self.strides(place.shape, range(len(place.shape)))
         found = self.address(base, self.type, indices, strides, 0, self.vector)
         assert found.lanes == 1
-        return found.pointer
+        return found
 
     def _add_in_lanes(self, place: Place, indices: Sequence[Node]) -> None:
         """Add the vectors of a block, one after the other, to one vector of sums."""
         pointer = self._lane_address(place, indices)
-        total = self.home().load(pointer, self.type, self.vector)
+        old = total = self.home().load(pointer, self.type, self.vector)
         factors = self._terms(place.statement)
         emitter, kind = self.home(), kind_of(place.statement)
         columns = [emitter.parts(f, self.vector) for f in factors]
@@ -205,6 +210,7 @@ class SumWriter(Evaluator):
                 new = combine(emitter, kind, total, terms[0])
             total = new if mask is None else emitter.select(mask, new, total)
         emitter.store(total, pointer)
+        self._rescale(place.statement, old, total)
 
     def _terms(self, s: Statement) -> list[Value]:
         """What a turn adds, in all lanes: one value, or two whose product is meant."""
@@ -219,6 +225,29 @@ class SumWriter(Evaluator):
             emitter.splat(operations.to_float_type(emitter, v, self.type), self.lanes)
             for v in values
         ]
+
+    def _rescale(self, s: Statement, old: Value, new: Value) -> None:
+        """What is relative to the extremum ``s`` follows its change."""
+        top = self.sum_places.get(s)
+        places = [] if top is None else streams.followers(self.step, top)
+        if top is None or not places:
+            return
+        assert self.row is not None
+        so_far = streaming.running(s.node, self.row)  # type: ignore[arg-type]
+        self.keep(so_far, new, len(self.scopes) - 1)
+        pointers = []
+        for place in places:
+            rest = [graph.const(0)] * (len(place.axes) - len(top.axes))
+            pointers.append(self._lane_address(place, (*top.axes, *rest)))
+        streams.rescale(self, places, pointers, old, new)
+
+    def _running(self, node: Node) -> Placed:
+        if not self._accumulating(node):
+            return super()._running(node)
+        place = self.sum_places[self.plan.of[node.children[0]]]
+        found = self._lane_address_placed(place, place.axes)
+        level = max(found.level, self.row_level)
+        return self.at(level).load(found.pointer, self.type, self.lanes), level
 
     def _fold_into_partial(self, place: Place, indices: Sequence[Node]) -> None:
         """Fold the lanes of this block and add to the chunk's sums at once."""

@@ -29,13 +29,20 @@ EPILOG = "Include this in a bug report."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``info`` has no options."""
+    """The options of ``info``."""
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure read bandwidth and arithmetic rate again; takes some seconds",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what symgrad runs on."""
     from symgrad import __version__
 
+    if options.measure:
+        measure()
     rows = [
         ("symgrad", __version__),
         ("python", f"{platform.python_version()} on {platform.platform()}"),
@@ -44,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         *processor(),
         *mathematics(),
         ("threads", str(threads())),
+        *limits(),
         ("cache", cache()),
         ("cuda", cuda()),
     ]
@@ -111,6 +119,25 @@ def threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def limits() -> list[tuple[str, str]]:
+    """The roofline's figures, for one thread and for all."""
+    from symgrad.runtime.roofline import known_machine
+
+    counts = dict.fromkeys((1, threads()))
+    known = [found for count in counts if (found := known_machine(count))]
+    if not known:
+        return [("roofline", "not measured (symgrad info --measure)")]
+    return [("roofline", found.in_words()) for found in known]
+
+
+def measure() -> None:
+    """Measure one thread, and all."""
+    from symgrad.runtime.roofline import machine
+
+    for count in dict.fromkeys((1, threads())):
+        machine(count, again=True)
 
 
 def cache() -> str:

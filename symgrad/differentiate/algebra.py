@@ -108,7 +108,7 @@ def scale(g: Node | None, partial: Node | None) -> Node | None:
     if g is None or partial is None or is_zero(g) or is_zero(partial):
         return None
     terms = _masked_terms(g)
-    if len(terms) > 1 and not isinstance(partial, (Const, graph.Load)):
+    if len(terms) > 1:  # also by what is finite itself: the product may be scaled again
         return add_up(scale(term, partial) for term in terms)
     masks: list[Mask] = []
     factors = [g, partial]
@@ -146,17 +146,34 @@ def _product(g: Node, p: Node) -> Node | None:
 
 
 def _masked_terms(g: Node) -> list[Node]:
-    """The terms of a short sum of which every term is a mask; else ``g`` alone."""
-    terms, pending = [], [g]
+    """The terms of a short sum that are all zero somewhere; else ``g`` alone.
+
+    ``where(c, x, y)`` is the sum of two masks: it counts as that where ``x`` or ``y``
+    is zero somewhere, too.
+    """
+    terms: list[Node] = []
+    pending, hidden = [g], False
     while pending:
         node = pending.pop()
-        if isinstance(node, Call) and node.op == "add" and len(pending) < _MASKED_SUM:
-            pending.extend(reversed(node.args))
-        elif as_mask(node) is None or len(terms) >= _MASKED_SUM:
-            return [g]
-        else:
+        short = len(pending) + len(terms) < _MASKED_SUM
+        if is_call(node, "add") and short:
+            pending.extend(reversed(node.children))
+        elif as_mask(node) is not None:
             terms.append(node)
-    return terms
+        elif is_call(node, "where") and short:
+            condition, yes, no = node.children
+            hidden = hidden or _is_masked(yes) or _is_masked(no)
+            both = (mask(condition, yes), mask(condition, no, False))
+            terms.extend(term for term in both if term is not None)
+        else:
+            return [g]
+    plain = is_call(g, "where") and not hidden
+    return [g] if plain or len(terms) > _MASKED_SUM else terms
+
+
+def _is_masked(node: Node) -> bool:
+    """Is this a mask, or a sum or choice of some?"""
+    return as_mask(node) is not None or is_call(node, "add") or is_call(node, "where")
 
 
 # --------------------------------------------------------------------------------------

@@ -76,6 +76,16 @@ def _where(condition: Node, yes: Node, no: Node) -> Node:
     return graph.call("where", condition, yes, no)
 
 
+CORNERS = (
+    ("sum, mean, var", "none", ""),
+    ("max, min", "at a tie: shared evenly by all that win", "PyTorch"),
+    ("prod", "with zeros: exact, the product of all other factors", "PyTorch"),
+    ("norm", "at the origin: 0, the smallest subgradient", "PyTorch"),
+    ("std", "of equal numbers: 0, the smallest subgradient", "PyTorch"),
+    ("logsumexp", "of -inf only, or with inf: 0, so that an empty row is harmless", ""),
+)
+"""Reductions, where they have no derivative and what is taken there, who agrees."""
+
 _WEIGHTS = {
     "sum": _sum,
     "prod": _prod,

@@ -16,28 +16,37 @@ from symgrad.language.syntax import INFIX, PREFIX
 
 _TIGHT = {"lt", "le", "gt", "ge", "eq", "ne"}
 _LEVELS = {
-    "or": PRECEDENCE["Or"], "and": PRECEDENCE["And"], "not": PRECEDENCE["Not"],
+    "or": PRECEDENCE["Or"], "and": PRECEDENCE["And"], "not": PRECEDENCE["And"] + 1,
     **dict.fromkeys(_TIGHT, PRECEDENCE["Relational"]), "pow": PRECEDENCE["Pow"],
     "add": PRECEDENCE["Add"], "sub": PRECEDENCE["Add"], "neg": PRECEDENCE["Add"],
     "pos": PRECEDENCE["Add"], "transpose": ATOM,
     **dict.fromkeys(("mul", "div", "matmul", "floor_divide", "mod"), PRECEDENCE["Mul"]),
 }  # fmt: skip
+# SymPy prints the factors of -x*y as those of a sum: `-(x*(y @ z))` needs its brackets
+_SHOWN = {
+    name: PRECEDENCE["Add"] if level == PRECEDENCE["Mul"] else level
+    for name, level in _LEVELS.items()
+}
 
 
 class InfixHead(Head):
     """A binary operator that SymPy lacks: ``@``, ``//``, ``%``."""
 
+    @property
+    def level(self) -> int:
+        """Its precedence in the language."""
+        return _LEVELS[self.language_name]
+
     def _sympystr(self, printer: Any) -> str:
-        level = self.precedence
         left, right = self.args
-        first = printer.parenthesize(left, level, strict=True)
-        second = printer.parenthesize(right, level, strict=False)
+        first = _bracketed(printer, left, self.level, strict=True)
+        second = _bracketed(printer, right, self.level, strict=False)
         return f"{first} {INFIX[self.language_name]} {second}"
 
     _sympyrepr = _sympystr
 
     def _latex(self, printer: Any, exp: str | None = None, **_: Any) -> str:
-        level = self.precedence
+        level = self.level
         left, right = self.args
         first = printer.parenthesize(left, level, is_neg=False, strict=True)
         second = printer.parenthesize(right, level, is_neg=False, strict=False)
@@ -46,6 +55,18 @@ class InfixHead(Head):
             return power(f"{first} {second}", exp)
         body = rf"\left({first} {sign} {second}\right)"
         return body if exp is None else f"{body}^{{{exp}}}"
+
+
+def _bracketed(printer: Any, side: Any, level: int, strict: bool) -> str:
+    """The text of one side, in brackets unless it binds tighter than ``level``."""
+    if isinstance(side, InfixHead):
+        own = side.level
+    elif side.is_Pow and side.exp.could_extract_minus_sign():
+        own = PRECEDENCE["Mul"]  # SymPy prints 1/x
+    else:
+        return printer.parenthesize(side, level, strict=strict)
+    text = printer._print(side)
+    return f"({text})" if own < level or (own == level and not strict) else text
 
 
 class PrefixHead(Head):
@@ -82,7 +103,8 @@ class ConditionHead(InfixHead):
         if not isinstance(side, ConditionHead):
             return printer._print(side)
         body = side.bare(printer)
-        looser = side.precedence <= self.precedence and side.func is not self.func
+        level = PRECEDENCE["Not"] if self.language_name == "not" else self.precedence
+        looser = side.precedence <= level and side.func is not self.func
         return rf"\left({body}\right)" if looser else body
 
     def _latex(self, printer: Any, exp: str | None = None, **_: Any) -> str:
@@ -155,7 +177,7 @@ _SHAPES: dict[str, type[Head]] = {
 def _make(name: str) -> type[Head]:
     body = {
         "language_name": name,
-        "precedence": _LEVELS.get(name, Head.precedence),
+        "precedence": _SHOWN.get(name, Head.precedence),
         "__module__": __name__,
         "__doc__": f"``{name}`` of the language.",
     }

@@ -45,6 +45,7 @@ def _count(number: int) -> str:
 _UNARY = """
     exp exp2 expm1 log log2 log10 log1p sqrt cbrt abs sign floor ceil trunc round
     sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh
+    log1mexp exprel spherical_j0 erfcx logerfc loghalferfc
     sigmoid softplus relu erf erfc lgamma digamma isnan isinf isfinite not neg pos
     len trace diag eye arange transpose square reciprocal
 """.split()

@@ -64,8 +64,16 @@ def reduction(context: Context, expr: Apply, args: list[Tensor]) -> Tensor:
     one_pass = _one_pass(context, tensor, view)
     variance = (_shifted if one_pass else _two_step)(tensor, view, ddof)
     if expr.function == "std":
-        variance = ops.apply("sqrt", variance)
+        return Tensor(view.indices, _root(variance))
     return Tensor(view.indices, variance)
+
+
+def _root(variance: Node) -> Node:
+    """The square root, whose derivative at 0 is 0 here: of equal numbers, the standard
+    deviation has the subgradient that ``norm`` has at the origin. PyTorch agrees."""
+    zero = graph.const(0.0)
+    none = ops.apply("eq", variance, zero)
+    return ops.apply("where", none, zero, ops.apply("sqrt", variance))
 
 
 def _view(tensor: Tensor, reduced: tuple[int, ...], keepdims: bool) -> View:

@@ -39,7 +39,7 @@ class Token:
 _PATTERN = re.compile(
     r"""
     (?P<NUMBER>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
-  | (?P<NAME>[^\W\d]\w*)
+  | (?P<NAME>[^\W\d][\w\u0300-\u036f]*)  # x\u0304 is x with a bar
   | (?P<SPACE>(?:[ \t\r\f\v\xa0]|\\\r?\n|\#[^\n]*)+)
   | (?P<SEP>[;\n])
   | (?P<ELLIPSIS>\.\.\.)

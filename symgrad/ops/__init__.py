@@ -9,6 +9,7 @@ One row says everything about one operation (see ``row.Op``). The rows by family
     exponential.py     exponentials, logarithms, logistic functions
     trigonometric.py   circular and hyperbolic functions and their inverses
     special.py         the error function, the gamma function and their families
+    tails.py           forms that neither cancel nor underflow: log1mexp, erfcx, ...
 """
 
 from symgrad.ops import (  # importing a family fills the table
@@ -18,6 +19,7 @@ from symgrad.ops import (  # importing a family fills the table
     nodes,
     powers,
     special,
+    tails,
     trigonometric,
 )
 from symgrad.ops.row import OPS, Op, RowError, apply, check_nodes, define, to_bool
@@ -37,6 +39,7 @@ __all__ = [
     "nodes",
     "powers",
     "special",
+    "tails",
     "to_bool",
     "trigonometric",
 ]

@@ -33,7 +33,7 @@ declare(
 )
 
 
-def _erfc(x: Any) -> Any:
+def erfc(x: Any) -> Any:
     """The C library's: SciPy's is 30 ulp off in the tail."""
     return np.vectorize(math.erfc, otypes=[np.float64])(x)
 
@@ -42,7 +42,7 @@ declare(
     "erfc",
     arity=1,
     types="float",
-    numeric=_erfc,
+    numeric=erfc,
     exact=oracle.erfc,
     partials=lambda out, x: (-TWO_OVER_ROOT_PI * n.exp(-(x * x)),),
     cost=35,

@@ -8,18 +8,38 @@ float64, C order.
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from symgrad import graph
-from symgrad.errors import DataError, DTypeError
+from symgrad.errors import ArgumentError, DataError, DTypeError
 
 IN_PLACE = frozenset("dfqlihbQLIHB?")
 """NumPy's characters of the types that kernels read: floats, integers and bool."""
 
 FLOAT64 = np.dtype(np.float64)
+
+
+def by_name(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``values`` under the names that Python gives to keyword arguments (NFKC), which
+    are those of formulas: a dict may spell them otherwise.
+
+    Raises:
+        ArgumentError: two names are one.
+    """
+    if all(map(str.isascii, values)):
+        return values
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        normal = unicodedata.normalize("NFKC", name)
+        if normal in found:
+            raise ArgumentError(f"{normal} is given twice, spelled differently")
+        found[normal] = value
+    return found
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
@@ -34,15 +54,10 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
             f"{name} has masked elements, and a loss has no such thing: pass "
             f"{name}.filled(nan) and use where(isfinite({name}), ..., 0)"
         )
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise DataError(
-            f"{name} is not a rectangular array of numbers: {error}"
-        ) from None
+    array = _converted(name, value)
     kind = array.dtype.kind
     if kind == "O":
-        array = _from_objects(name, array)
+        array = _from_objects(name, array, value)
     elif kind == "c":
         raise DTypeError(
             f"{name} is complex ({array.dtype}): symgrad works with real numbers; "
@@ -57,6 +72,25 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
     return _readable(array)
 
 
+def _converted(name: str, value: Any) -> NDArray[Any]:
+    """NumPy's reading of ``value``, which may run code of other libraries."""
+    try:
+        return np.asarray(value)
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        if isinstance(value, list | tuple):
+            raise DataError(
+                f"{name} is not a rectangular array of numbers: {reason}"
+            ) from None
+        kind = type(value)
+        raise DataError(
+            f"{name}, a {kind.__module__}.{kind.__qualname__}, cannot be read as an "
+            f"array: {reason}"
+        ) from error
+
+
 def _check_range(name: str, array: NDArray[Any]) -> None:
     """Kernels compute in int64: larger unsigned numbers would become negative."""
     largest = int(array.max(initial=0))
@@ -66,16 +100,26 @@ def _check_range(name: str, array: NDArray[Any]) -> None:
         )
 
 
-def _from_objects(name: str, array: NDArray[Any]) -> NDArray[Any]:
+def _from_objects(name: str, array: NDArray[Any], value: Any) -> NDArray[Any]:
     try:
         if any(item is None for item in array.flat):  # which NumPy makes NaN
             raise TypeError
         return array.astype(np.float64)
-    except (ValueError, TypeError):
-        raise DTypeError(
-            f"{name} holds Python objects that are not all numbers; "
-            "convert it with numpy.asarray(..., dtype=float)"
+    except OverflowError:
+        raise DataError(
+            f"{name} holds an integer that is beyond float64, which ends at 1.8e308"
         ) from None
+    except (ValueError, TypeError):
+        pass
+    if array.ndim == 0 and value is not None and not isinstance(value, np.ndarray):
+        raise DTypeError(
+            f"{name} is a {type(value).__name__}, which NumPy does not take for an "
+            "array of numbers; pass a dense array or a list"
+        )
+    raise DTypeError(
+        f"{name} holds Python objects that are not all numbers; "
+        "convert it with numpy.asarray(..., dtype=float)"
+    )
 
 
 def _readable(array: NDArray[Any]) -> NDArray[Any]:
@@ -85,7 +129,8 @@ def _readable(array: NDArray[Any]) -> NDArray[Any]:
     if dtype.char not in IN_PLACE:
         dtype = np.dtype(np.float64 if dtype.kind == "f" else np.int64)
     if dtype != array.dtype:
-        array = array.astype(dtype)
+        with np.errstate(over="ignore"):  # long double: inf, as for other data
+            array = array.astype(dtype)
     whole = all(s % array.itemsize == 0 for s in array.strides)
     if not whole or not array.flags.aligned:
         array = np.ascontiguousarray(array).reshape(array.shape)

@@ -62,7 +62,8 @@ def _described(
     place: int,
 ) -> str:
     """The element of the user's array if the index is one, else its value."""
-    if len(sources) == 1 and data[sources[0].name].shape == values.shape:
+    # axes of length 1 are not in the graph
+    if len(sources) == 1 and data[sources[0].name].size == values.size:
         array = data[sources[0].name]
         where = ", ".join(str(int(k)) for k in np.unravel_index(place, array.shape))
         position = f"[{where}]" if where else ""

@@ -131,19 +131,32 @@ class OnDevice(Compiled):
         kernel = cast(CudaKernel, self._main_kernel(found))
         inputs = {p.name: p for p in found.parameters} | found.built.inputs
         host = Kernel(
-            kernel.roots, inputs, found.specs, self.dtype, found.hints, kernel.order
+            kernel.outputs, inputs, found.specs, self.dtype, found.hints, kernel.order
         )
         return kernel_source(host.plan, host.layout, host.order, self._source.text)
 
-    def explain(self, **options: Any) -> str:
-        """What runs on the device: launches, blocks, memory."""
+    def explain(
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        kernel: str | None = None,
+    ) -> str:
+        """What runs on the device: launches, blocks, memory.
+
+        Raises:
+            ArgumentError: values or another kernel are given: nothing is timed here.
+        """
         from symgrad.runtime.cuda_explain import explain_kernel
 
-        if options:
-            raise ArgumentError(f"explain on a GPU has no option {', '.join(options)}")
+        if values is not None or kernel is not None:
+            raise ArgumentError(
+                "on device='cuda' explain takes no values and no kernel: "
+                "bench/cuda.py measures"
+            )
         found = self._latest()
-        kernel = cast(CudaKernel, self._main_kernel(found))
-        return explain_kernel(kernel, self._specialiser.latest_lengths)
+        main = cast(CudaKernel, self._main_kernel(found))
+        return explain_kernel(main, self._specialiser.latest_lengths)
 
 
 def set_parameters(

@@ -24,12 +24,6 @@ from symgrad.codegen.subroutines import often_used
 from symgrad.graph import Input, Node
 from symgrad.runtime.cuda_device import Buffer, Device
 from symgrad.schedule import Plan, cost
-from symgrad.schedule.legalise import (
-    gather_form,
-    inline_arrays,
-    invert_divisors,
-    legalise,
-)
 from symgrad.schedule.threads import plan_for_threads
 
 KEPT_SIZES = 4
@@ -56,14 +50,11 @@ class CudaKernel:
         others: Mapping[str, Extra] = {},
     ) -> None:
         self.dtype, self.order, self.block = dtype, tuple(order), block or BLOCK
-        self.roots = list(outputs)
-        legal = legalise(outputs, operations.native())
-        inlined = inline_arrays(gather_form(legal, hints), hints)
-        self.outputs = invert_divisors(inlined)
-        self.plan: Plan = plan_for_threads(self.outputs, hints)
-        used = {n.name for n in graph.walk(self.outputs) if isinstance(n, Input)}
+        self.outputs = list(outputs)
+        self.plan: Plan = plan_for_threads(outputs, operations.native(), hints)
+        used = {n.name for n in graph.walk(self.plan.outputs) if isinstance(n, Input)}
         kept = {name: array for name, array in inputs.items() if name in used}
-        called = often_used(self.outputs)
+        called = often_used(self.plan.outputs)
         single = dtype == "float32"
         self.layout = Layout(self.plan, kept, dict(specs), single, called)
         writer = CudaModuleWriter(

@@ -27,7 +27,13 @@ from symgrad.runtime.cuda_arrays import (
     uploaded,
 )
 from symgrad.runtime.cuda_kernel import CudaContext, CudaKernel
-from symgrad.runtime.derivatives import directions, gradient_nodes, hvp_nodes
+from symgrad.runtime.derivatives import (
+    directions,
+    gradient_nodes,
+    hessian_nodes,
+    hvp_nodes,
+    value_nodes,
+)
 from symgrad.runtime.objective import Objective, Vector
 from symgrad.runtime.specialise import DIRECTION, Arrays, Specialiser
 
@@ -105,12 +111,21 @@ class CudaObjective(Objective):
         source = DeviceArray(address, shape, FLOAT64, c_strides(shape))
         return parts[0].item(), given_out(context.device, source, view, "float64")
 
+    def hessian(self, x: Any, /) -> NDArray[np.float64]:
+        """Second derivatives (P, P) at ``x``, symmetric."""
+        return super().hessian(self._plain(x))
+
     def hvp(self, x: Any, v: Any, /) -> Vector:
         """The Hessian at ``x`` times ``v`` (P,)."""
         self._know_shapes(x)
         context = self._second_context
         self._start(context, x, self._vector(self._plain(v)))
         return np.concatenate([part.ravel() for part in self._finished(context)])
+
+    def _hessian_blocks(self, x: Vector) -> list[NDArray[np.float64]]:
+        context = self._bound("hessian", hessian_nodes(self._found))
+        self._start(context, x)
+        return self._finished(context)
 
     def _know_shapes(self, x: Any) -> None:
         """The first vector may tell the shapes of the parameters."""
@@ -174,7 +189,7 @@ class CudaObjective(Objective):
 
     @cached_property
     def _value_context(self) -> CudaContext:
-        return self._bound("value", [self._found.value])
+        return self._bound("value", value_nodes(self._found))
 
     @cached_property
     def _gradient_context(self) -> CudaContext:
@@ -191,7 +206,7 @@ class CudaObjective(Objective):
         kernel = self._gradient_context.kernel
         inputs = {p.name: p for p in self._found.parameters} | self._found.built.inputs
         made = CudaKernel(
-            kernel.roots, inputs, self._found.specs, self.dtype, self._found.hints,
+            kernel.outputs, inputs, self._found.specs, self.dtype, self._found.hints,
             self._found.parameters, tail=step, others={"move": move},
         )  # fmt: skip
         return self._context_of(made)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from symgrad import graph
 from symgrad.differentiate import gradient as differentiate
+from symgrad.differentiate import hessian, jacobian
 from symgrad.differentiate import hvp as hessian_product
-from symgrad.differentiate import jacobian
 from symgrad.graph import Array, Index, Input, Node
 from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.specialise import DIRECTION, Specialisation
@@ -19,6 +19,16 @@ def gradient_nodes(found: Specialisation) -> list[Node]:
         gradients = differentiate(found.value, found.parameters)
         found.gradients = found.simplified([found.value, *gradients])
     return found.gradients
+
+
+def value_kernel(found: Specialisation) -> Kernel:
+    """The loss alone."""
+    return found.kernel("value", lambda: value_nodes(found))
+
+
+def value_nodes(found: Specialisation) -> list[Node]:
+    """The loss, simplified."""
+    return found.simplified([found.value])
 
 
 def gradient_kernel(found: Specialisation, lanes: int | None = None) -> Kernel:
@@ -42,6 +52,12 @@ def hvp_kernel(found: Specialisation) -> Kernel:
     """The Hessian times a direction."""
     extra = {d.name: d for d in directions(found).values()}
     return found.kernel("hvp", lambda: hvp_nodes(found), extra)
+
+
+def hessian_nodes(found: Specialisation) -> list[Node]:
+    """The blocks (a, b) of the Hessian with a <= b, in one kernel."""
+    blocks = hessian(found.value, found.parameters)
+    return found.simplified([b for k, row in enumerate(blocks) for b in row[k:]])
 
 
 def gauss_newton_kernel(found: Specialisation) -> Kernel:

@@ -17,8 +17,19 @@ from symgrad.runtime import work
 from symgrad.runtime.bound import BoundKernels
 from symgrad.runtime.derivatives import gradient_nodes
 from symgrad.runtime.hoist import HOISTED, array_of
-from symgrad.runtime.kernel import PARALLEL_SECONDS, Context, Kernel
+from symgrad.runtime.kernel import PARALLEL_SECONDS, Kernel
 from symgrad.runtime.outline import Outline
+from symgrad.runtime.roofline import (
+    Call,
+    Load,
+    Machine,
+    Roofline,
+    flops,
+    in_words,
+    known_machine,
+    machine,
+    roofline,
+)
 from symgrad.runtime.specialise import Source, Specialisation, Specialiser
 from symgrad.runtime.work import Costs, Traffic, Work
 from symgrad.schedule import Plan, cost
@@ -45,6 +56,7 @@ class Compiled(Protocol):
     def _latest(self) -> Specialisation: ...
     def _main_kernel(self, found: Specialisation, /) -> Kernel: ...
     def _workers(self) -> int: ...
+    def _timed(self, kernel: str | None, values: Mapping[str, Any], /) -> Call: ...
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,15 @@ class Report:
         """The passes over the data."""
         return [s for s in self.steps if s.over_data]
 
+    def roofline(self, limits: Machine) -> Roofline:
+        """The least time of a call on a machine."""
+        loads = []
+        for step in self.steps:
+            turns = 1 if step.rows is None else step.rows
+            each = step.costs
+            loads.append(Load(turns * each.bytes, turns * flops(each.work)))
+        return roofline(loads, self.dtype, limits)
+
     @property
     def other_passes(self) -> list[StepReport]:
         """Loops over long dimensions of parameters or results only."""
@@ -114,18 +135,29 @@ def passes_over_data(plan: Plan, data_names: Iterable[str]) -> list[Step]:
     return [step for step in plan.steps if work.reads_rows(step, names, plan)]
 
 
-def explain(compiled: Compiled, *, kernel: str | None = None) -> str:
+def explain(
+    compiled: Compiled,
+    values: Mapping[str, Any] | None = None,
+    *,
+    kernel: str | None = None,
+) -> str:
     """The report of a kernel as text, at most ``WIDTH`` columns wide.
 
+    The roofline is shown if this machine's limits are known. With values they are
+    measured if need be, and the kernel is timed: a second, then a fraction of one.
+
     Args:
-        compiled: a loss or model that was called or specialised.
+        compiled: a loss or model; without values it was called or specialised before.
+        values: all arrays by name, to time the kernel at.
         kernel: the name of one of its kernels, such as "value" or "hvp"; the default is
             the one with all derivatives.
 
     Raises:
-        ArgumentError: nothing is compiled yet, or there is no such kernel.
+        ArgumentError: nothing is compiled yet, there is no such kernel, or it takes
+            more than the values.
     """
-    return "\n".join(_report(describe(compiled, kernel)))
+    call = None if values is None else compiled._timed(kernel, values)
+    return "\n".join(_report(describe(compiled, kernel), call))
 
 
 def describe(compiled: Compiled, kernel: str | None = None) -> Report:
@@ -145,19 +177,29 @@ def describe(compiled: Compiled, kernel: str | None = None) -> Report:
     return describer.report(title, kernel, compiled._workers(), found.data)
 
 
-def explain_bound(source: Source, bound: BoundKernels, workers: int) -> str:
-    """The report of an objective's value and gradient, with what ``bind`` computed."""
+def explain_bound(
+    source: Source, bound: BoundKernels, workers: int, call: Call | None
+) -> str:
+    """The report of an objective's value and gradient, with what ``bind`` computed.
+
+    call: evaluates them, to be timed.
+    """
+    report = describe_bound(source, bound, workers)
+    return "\n".join([*_report(report, call), *_at_bind(bound)])
+
+
+def describe_bound(source: Source, bound: BoundKernels, workers: int) -> Report:
+    """What an objective's kernel does."""
     name = "value and gradient"
     context = bound.context(name, gradient_nodes(bound.found), workers)
     describer = _Describer(
         context.kernel, context.sized.lengths, _outputs(name, source.wrt)
     )
     names = [*bound.found.data, *context.data]
-    lines = _report(describer.report(_title(source), name, workers, names))
-    return "\n".join([*lines, *_at_bind(bound, context)])
+    return describer.report(_title(source), name, workers, names)
 
 
-def _at_bind(bound: BoundKernels, context: Context) -> Iterator[str]:
+def _at_bind(bound: BoundKernels) -> Iterator[str]:
     from symgrad.language.graph_to_sympy import graph_to_sympy
 
     if bound.stored:
@@ -270,6 +312,11 @@ class _Describer:
             "lanes": "per lane, folded at the end of a chunk",
             "tiled": "after each tile of rows, lanes along its elements",
         }.get(place.sums or "", "added to the sums of the chunk block by block")
+        if place.top is not None:
+            extremum = self.outline.names[place.top.statement]
+            how = (
+                f"per lane, relative to {extremum} so far, rescaled where that changes"
+            )
         name = self.outline.names[place.statement] + self._shape(place)
         return Kept(name, 8 * count, how)
 
@@ -293,9 +340,12 @@ class _Describer:
 # --- as text --------------------------------------------------------------------------
 
 
-def _report(report: Report) -> Iterator[str]:
+def _report(report: Report, call: Call | None = None) -> Iterator[str]:
+    """``call`` is timed, on a machine whose limits are known or will be."""
+    limits = known_machine(report.threads) if call is None else machine(report.threads)
+    least = None if limits is None else report.roofline(limits)
     yield _fit(f"{report.kernel} of {report.title}")
-    yield from _rows(_summary(report))
+    yield from _rows([*_summary(report), *in_words(least, call)])
     number = 0
     for k, step in enumerate(report.steps):
         yield ""

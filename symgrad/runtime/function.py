@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -19,8 +19,13 @@ from symgrad.errors import (
 )
 from symgrad.language.syntax import Name, same, walk
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import as_parameter, first_bad
-from symgrad.runtime.derivatives import gradient_kernel, gradient_nodes, hvp_kernel
+from symgrad.runtime.arrays import as_parameter, by_name, first_bad
+from symgrad.runtime.derivatives import (
+    gradient_kernel,
+    gradient_nodes,
+    hvp_kernel,
+    value_kernel,
+)
 from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.objective import Objective
 from symgrad.runtime.repeat import Repeat
@@ -176,8 +181,8 @@ class Compiled:
         from symgrad.codegen.numba_source import kernel_source
 
         kernel = self._main_kernel(self._latest())
-        title = self._source.text
-        return kernel_source(kernel.plan, kernel.layout, kernel.order, title)
+        plan, layout = kernel.row_by_row()
+        return kernel_source(plan, layout, kernel.order, self._source.text)
 
     @property
     def rewrites(self) -> list[Any]:
@@ -205,11 +210,42 @@ class Compiled:
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
 
-    def explain(self, **options: Any) -> str:
-        """What the kernel does: passes over the data, bytes and flops per row."""
+    def explain(
+        self, values: Mapping[str, Any] | None = None, /, *, kernel: str | None = None
+    ) -> str:
+        """What the kernel does: passes over the data, bytes and flops per row, and the
+        roofline, which is the least time that this machine needs for them.
+
+        With values, a dict of all arrays as for :meth:`check`, the kernel is timed and
+        the text says what share of the roofline it achieves. This measures the machine
+        unless that was done before (the figures are kept in the cache directory).
+        ``kernel`` names another than the one with all derivatives, such as "value".
+
+        Raises:
+            ArgumentError: nothing is compiled yet and there are no values; or there is
+                no such kernel, or it takes more than the values.
+        """
         from symgrad.runtime.explain import explain
 
-        return explain(self, **options)
+        return explain(self, values, kernel=kernel)
+
+    def _timed(
+        self, name: str | None, values: Mapping[str, Any], /
+    ) -> Callable[[], None]:
+        """A call of a kernel (None: the one with all derivatives) with these arrays."""
+        found, arrays = self._prepare(values)
+        kernel = self._main_kernel(found)
+        kernel = found.kernels.get(name, kernel) if name else kernel
+        names = kernel.layout.parameters()
+        if not kernel.layout.inputs.keys() <= arrays.keys():
+            raise ArgumentError(
+                f"the kernel {name!r} takes more than the arrays of the loss, so it is "
+                "not timed: leave out the values"
+            )
+        context = found.context(kernel, arrays)
+        outs = [np.empty(context.shape(node)) for node in kernel.outputs]
+        given, workers = [arrays[name] for name in names], self._workers()
+        return lambda: context(given, outs, workers)
 
 
 class Loss(Compiled):
@@ -239,7 +275,7 @@ class Loss(Compiled):
                 self._specialiser.note(*self._repeat_value.served)
                 return quick
         found, arrays = self._prepare(values)
-        kernel = found.kernel("value", lambda: [found.value])
+        kernel = value_kernel(found)
         value = float(self._call(found, kernel, arrays)[0])
         if not np.isfinite(value):
             self._blame(arrays, "loss")
@@ -270,6 +306,8 @@ class Loss(Compiled):
         arrays: Arrays,
     ) -> Repeat | None:
         """For the next call, if it is like this one; None for large losses."""
+        if any(name not in arrays for name in values):
+            return None  # spelled otherwise
         lengths = found.lengths(arrays)
         assert lengths is not None
         sized = kernel.sized(lengths)
@@ -381,6 +419,7 @@ def direction_arrays(
     wrt: tuple[str, ...], direction: Mapping[str, Any], arrays: Arrays
 ) -> Arrays:
     """The inputs of kernels for a direction, checked; a part left out is zero."""
+    direction = by_name(direction)
     extra = [name for name in direction if name not in wrt]
     if extra:
         raise ArgumentError(

@@ -18,6 +18,7 @@ MAX_BYTES = 1 << 13
 """Work memory that may stand in the frame of the loop."""
 
 _DEFINE = re.compile(r"^define +(?:internal +)?(.*) nounwind(.*)$", re.M)
+_DECLARE = re.compile(r"^(declare .* @(?!llvm\.).*)$", re.M)
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,17 @@ def inlined(context: Context, size: int) -> Inlined | None:
 
 
 def _internal(text: str) -> str:
-    """The module's functions as parts of a larger one; subroutines stay apart."""
+    """The module's functions as parts of a larger one; subroutines stay apart.
+
+    C's functions are not LLVM's to know: it would turn pow(x, 2) into x*x, other bits.
+    """
 
     def define(match: re.Match[str]) -> str:
         head, attributes = match.groups()
         inline = "" if "noinline" in attributes else "alwaysinline "
         return f"define internal {head} {inline}nounwind{attributes}"
 
-    return _DEFINE.sub(define, text)
+    return _DECLARE.sub(r"\1 nobuiltin", _DEFINE.sub(define, text))
 
 
 def _prologue(context: Context) -> str:

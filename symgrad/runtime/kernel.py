@@ -26,14 +26,8 @@ from symgrad.runtime import threads
 from symgrad.runtime.bounds import index_error
 from symgrad.runtime.cache import compile_cached
 from symgrad.runtime.object_layout import address
-from symgrad.schedule import Plan, cost, make_plan
-from symgrad.schedule.legalise import (
-    gather_form,
-    inline_arrays,
-    invert_divisors,
-    legalise,
-)
-from symgrad.schedule.nest import statements_in
+from symgrad.schedule import Plan, cost, make_plan, schedule
+from symgrad.schedule.choose import cost_per_row
 
 PARALLEL_SECONDS = 100e-6
 """A pass estimated shorter than this runs on one thread."""
@@ -50,7 +44,6 @@ KEPT_SIZES = 4
 _Pointer = ctypes.c_void_p
 _RUN = ctypes.CFUNCTYPE(None, *[_Pointer] * 5)
 _SERIAL = ctypes.CFUNCTYPE(None, *[_Pointer] * 4)
-_CHUNKS = ctypes.CFUNCTYPE(None, *[_Pointer] * 5, ctypes.c_int64, ctypes.c_int64)
 
 
 class Kernel:
@@ -73,21 +66,19 @@ class Kernel:
         order: Sequence[Input] = (),
         lanes: int | None = None,
     ) -> None:
-        self.dtype, self.order = dtype, tuple(order)
+        self.dtype, self.order, self.hints = dtype, tuple(order), hints
         machine = cpu.host()
         self.lanes = lanes or machine.lanes(dtype)
-        legal = legalise(outputs, operations.native())
-        inlined = inline_arrays(gather_form(legal, hints), hints)
-        self.outputs = invert_divisors(inlined)
-        self.plan: Plan = make_plan(self.outputs, hints, self.lanes)
-        used = {n.name for n in graph.walk(self.outputs) if isinstance(n, Input)}
+        self.plan: Plan = schedule(outputs, operations.native(), hints, self.lanes)
+        self.outputs = list(outputs)
+        used = {n.name for n in graph.walk(self.plan.outputs) if isinstance(n, Input)}
         kept = {name: array for name, array in inputs.items() if name in used}
         self.layout = Layout(
             self.plan,
             kept,
             dict(specs),
             dtype == "float32",
-            often_used(self.outputs),
+            often_used(self.plan.outputs),
             f'"prefer-vector-width"="{machine.vector_bits}"',
         )
         names = {parameter.name for parameter in self.order}
@@ -101,6 +92,14 @@ class Kernel:
         self.code = cpu.load_object(compile_cached(self.llvm))
         self._run = _RUN(self.code.address("run"))
         self._sized: dict[tuple[int, ...], Sized] = {}
+        arguments = outputs, inputs, specs, dtype
+        self._planned_for = lambda lengths: Kernel(*arguments, lengths, order, lanes)
+
+    def row_by_row(self) -> tuple[Plan, Layout]:
+        """The same loops without tiles of rows, as they are printed for people."""
+        plan = make_plan(self.plan.outputs, self.hints, self.lanes, tiled=False)
+        layout = self.layout
+        return plan, Layout(plan, layout.inputs, layout.specs, layout.single)
 
     @cached_property
     def asm(self) -> str:
@@ -109,38 +108,26 @@ class Kernel:
 
     @cached_property
     def _steps(self) -> list[tuple[Any, Any]]:
-        """Per step its function, and for passes the function that combines."""
+        """Per step its function; for passes the address of the one that runs chunks,
+        and the function that combines."""
         found: list[tuple[Any, Any]] = []
         for number, step in enumerate(self.plan.steps):
             if step.row is None:
                 found.append((_SERIAL(self.code.address(f"serial_{number}")), None))
             else:
-                chunks = _CHUNKS(self.code.address(f"chunks_{number}"))
+                chunks = self.code.address(f"chunks_{number}")
                 combine = _SERIAL(self.code.address(f"combine_{number}"))
                 found.append((chunks, combine))
         return found
 
-    def cost_per_row(self, step: int, hints: Mapping[str, int]) -> float:
-        """Estimated cost of one row of a pass."""
-        total = 0.0
-        row = self.plan.steps[step].row
-        for s in statements_in(self.plan.steps[step].items):
-            turns = 1.0
-            for i in s.loops:
-                if i is not row:
-                    turns *= max(1, cost.length(i.extent, hints))
-            total += (s.cost + 1.0) * turns
-        return total
-
     def seconds(self, lengths: Mapping[str, int], sizes: Sizes) -> float:
         """Estimated time of one call on one thread, roughly."""
         total, rows = 1e-6, iter(sizes.rows)
-        for number, step in enumerate(self.plan.steps):
-            cost_per_row = self.cost_per_row(number, lengths)
+        for step in self.plan.steps:
             if step.row is not None:
-                total += next(rows) * cost_per_row * SECONDS_PER_COST
+                total += next(rows) * cost_per_row(step, lengths) * SECONDS_PER_COST
             else:
-                total += cost_per_row * 1e-9
+                total += cost_per_row(step, lengths) * 1e-9
         return total
 
     def sized(self, lengths: Mapping[str, int]) -> Sized:
@@ -150,7 +137,10 @@ class Kernel:
         if found is None:
             if len(self._sized) >= KEPT_SIZES:
                 self._sized.clear()
-            found = self._sized[key] = Sized(self, dict(lengths))
+            kernel = self
+            if any(cost.length(e, lengths) == 0 for e in self.plan.firsts):
+                kernel = self._planned_for(lengths)  # there is no first row
+            found = self._sized[key] = Sized(kernel, dict(lengths))
         return found
 
     def context(
@@ -292,17 +282,14 @@ class Context:
         self, common: tuple[int, int, int, int], memory: _Memory, workers: int
     ) -> None:
         kernel, passes = self.kernel, iter(self.sizes.chunks)
+        scratch = [address(memory.scratch[k]) for k in range(workers)]
         if kernel.layout.single:
             _SERIAL(kernel.code.address("narrow"))(*common)
         for function, combine in kernel._steps:
             if combine is None:
                 function(*common)
                 continue
-
-            def task(worker: int, low: int, high: int, f: Any = function) -> None:
-                f(*common, address(memory.scratch[worker]), low, high)
-
-            threads.in_parallel(task, next(passes), workers)
+            threads.in_parallel(function, common, scratch, next(passes))
             combine(*common)
 
 

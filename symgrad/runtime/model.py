@@ -41,7 +41,7 @@ class Model(Compiled):
     def __call__(self, /, **values: Any) -> NDArray[Any]:
         """The value, in the compute dtype."""
         found, arrays = self._prepare(values)
-        kernel = found.kernel("value", lambda: [output(found)])
+        kernel = found.kernel("value", lambda: found.simplified([output(found)]))
         return self._typed(self._call(found, kernel, arrays)[0])
 
     def _typed(self, array: NDArray[np.float64]) -> NDArray[Any]:

@@ -6,8 +6,9 @@ order of ``wrt``, each in C order.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 
 from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, warn
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import as_array, as_parameter, first_bad
+from symgrad.runtime.arrays import as_array, as_parameter, by_name, first_bad
 from symgrad.runtime.bound import BoundKernels
 from symgrad.runtime.derivatives import (
     directions,
     gradient_kernel,
     gradient_nodes,
+    hessian_nodes,
     hvp_nodes,
+    value_nodes,
 )
 from symgrad.runtime.entry import NativeEntry, vector_function
 from symgrad.runtime.inline import Inlined, few_lanes, inlined
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from symgrad.runtime.statistics import Statistics
 
 Vector = NDArray[np.float64]
+
+SMALL_HESSIAN = 64
+"""The Hessian of so many parameters comes from one kernel, in one evaluation."""
 
 
 class Objective:
@@ -49,6 +55,7 @@ class Objective:
     ) -> None:
         self._specialiser = specialiser
         self._source: Source = specialiser.source
+        data = by_name(data)
         clash = [name for name in self._source.wrt if name in data]
         if clash:
             raise ArgumentError(
@@ -88,7 +95,7 @@ class Objective:
 
     def pack(self, params: Mapping[str, Any], /) -> Vector:
         """The flat vector of a dict of parameters. Sets their shapes on first use."""
-        wrt = self._source.wrt
+        params, wrt = by_name(params), self._source.wrt
         missing = [name for name in wrt if name not in params]
         extra = [name for name in params if name not in wrt]
         if missing or extra:
@@ -219,11 +226,36 @@ class Objective:
         return result
 
     def hessian(self, x: Any, /) -> NDArray[np.float64]:
-        """Second derivatives (P, P) at ``x``: P Hessian products, made symmetric."""
+        """Second derivatives (P, P) at ``x``, symmetric.
+
+        Up to ``SMALL_HESSIAN`` parameters: one kernel. Else P Hessian products.
+        """
         x = self._vector(x)
+        if x.size <= SMALL_HESSIAN:
+            return self._small_hessian(x)
         columns = [self.hvp(x, unit) for unit in np.eye(x.size)]
         matrix = np.array(columns).reshape(x.size, x.size)
         return 0.5 * (matrix + matrix.T)
+
+    def _small_hessian(self, x: Vector) -> NDArray[np.float64]:
+        """The blocks of parameters a <= b; the others are their transposes."""
+        outs = self._hessian_blocks(x)
+        sizes = [part.size for part in self._views(x)]
+        starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        places = [slice(a, b) for a, b in itertools.pairwise(starts)]
+        matrix = np.empty((x.size, x.size))
+        blocks = itertools.combinations_with_replacement(range(len(sizes)), 2)
+        for (a, b), out in zip(blocks, outs, strict=True):
+            block = out.reshape(sizes[a], sizes[b])
+            matrix[places[b], places[a]] = block.T
+            matrix[places[a], places[b]] = block
+        return 0.5 * (matrix + matrix.T)
+
+    def _hessian_blocks(self, x: Vector) -> list[NDArray[np.float64]]:
+        context = self._blocks
+        outs = [np.empty(context.shape(node)) for node in context.kernel.outputs]
+        self._evaluate(context, x, outs)
+        return outs
 
     def _output(self, out: Vector) -> Vector:
         fits = (
@@ -297,7 +329,7 @@ class Objective:
 
     @cached_property
     def _value(self) -> Context:
-        return self._kernels.context("value", [self._found.value], self._workers())
+        return self._kernels.context("value", value_nodes(self._found), self._workers())
 
     @cached_property
     def _gradient(self) -> Context:
@@ -311,6 +343,11 @@ class Objective:
         return self._kernels.context(
             "hvp", hvp_nodes(self._found), self._workers(), along
         )
+
+    @cached_property
+    def _blocks(self) -> Context:
+        nodes = hessian_nodes(self._found)
+        return self._kernels.context("hessian", nodes, self._workers())
 
     @cached_property
     def _value_function(self) -> Callable[..., float] | None:
@@ -377,11 +414,16 @@ class Objective:
         function = context.kernel.code.address("objective")
         return as_numba(NativeEntry(function, context.address, (self, context)))
 
-    def explain(self) -> str:
-        """What an evaluation does, and what was done at ``bind`` once and for all."""
+    def explain(self, x: Any = None, /) -> str:
+        """What an evaluation does, and what was done at ``bind`` once and for all.
+
+        With a vector ``x`` (P,) ``value_and_grad`` is timed there, and the text says
+        what share of the roofline it achieves.
+        """
         from symgrad.runtime.explain import explain_bound
 
-        return explain_bound(self._source, self._kernels, self._workers())
+        call = None if x is None else partial(self.value_and_grad, self._vector(x))
+        return explain_bound(self._source, self._kernels, self._workers(), call)
 
     # -- rows ------------------------------------------------------------------------
 

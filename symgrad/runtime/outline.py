@@ -9,6 +9,7 @@ from symgrad import graph
 from symgrad.graph import Call, Const, Index, Input, Load, Node, Size
 from symgrad.runtime.work import deferred_loops
 from symgrad.schedule import Plan
+from symgrad.schedule.cost import INTERNAL
 from symgrad.schedule.nest import Item, Loop
 from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
@@ -198,7 +199,7 @@ def _input_names(plan: Plan) -> set[str]:
 
 def _call(node: Call, done: dict[Node, Text]) -> Text:
     args = [done[a] for a in node.args]
-    if node.op == "cast":
+    if node.op == "cast" or node.op in INTERNAL:
         return args[0]
     if node.op == "neg":
         return "-" + _bracketed(args[0], _SIGN), _SIGN

@@ -21,16 +21,21 @@ from symgrad.graph import Input, Node
 from symgrad.language import syntax
 from symgrad.language.build import Built, InputSpec, build
 from symgrad.language.dims import default_static, read_sizes, violated
-from symgrad.runtime.arrays import as_array, as_parameter, graph_type
+from symgrad.runtime.arrays import as_array, as_parameter, by_name, graph_type
+from symgrad.runtime.building import building
+from symgrad.runtime.collector import paused_collector
 from symgrad.runtime.kernel import Context, Kernel
 from symgrad.schedule.legalise import inline_arrays
-from symgrad.simplify import Rewrite, simplify
+from symgrad.simplify import STAGES, Rewrite, Simplifier
 
 Arrays = dict[str, NDArray[Any]]
 
 DIRECTION = "direction "
 COTANGENT = "the cotangent"
 """Names of extra inputs, with spaces, which no user's name has."""
+
+BEFORE_DERIVATIVES = ("canonicalise", "stabilise")
+"""What specialises hides structure: x**3 has a simpler derivative than x*x*x."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +78,20 @@ class Specialisation:
     kernels: dict[str, Kernel] = field(default_factory=dict)
     hoisted: list[tuple[Node, ...]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.simplifier = Simplifier(varying=self.parameters)
+
     @property
     def data(self) -> list[str]:
         """Names of the data arrays that the expression uses."""
         wrt = set(self.source.wrt)
         return [name for name in self.built.inputs if name not in wrt]
 
-    def simplified(self, nodes: Sequence[Node]) -> list[Node]:
+    def simplified(
+        self, nodes: Sequence[Node], stages: Sequence[str] = tuple(STAGES)
+    ) -> list[Node]:
         """Simplify, and note what was done."""
-        result = simplify(nodes)
+        result = self.simplifier(nodes, stages)
         self.rewrites.extend(result.trace)
         return list(result.roots)
 
@@ -100,19 +110,31 @@ class Specialisation:
         lanes: rows per vector, if not as many as it holds.
         """
         found = self.kernels.get(name)
-        if found is None:
-            inputs = {p.name: p for p in self.parameters}
-            inputs.update(self.built.inputs)
-            specs = dict(self.specs)
-            for other in (extra or {}).values():
-                inputs[other.name] = other
-                specs[other.name] = ArraySpec("float64", True, True)
-            for other, spec in (stored or {}).items():
-                inputs[other.name] = other
-                specs[other.name] = spec
-            made = self._made(outputs(), inputs, specs, lanes)
-            found = self.kernels[name] = made
-        return found
+        if found is not None:
+            return found
+        with building:
+            if name not in self.kernels:
+                with paused_collector:
+                    self.kernels[name] = self._kernel(outputs, extra, stored, lanes)
+            return self.kernels[name]
+
+    def _kernel(
+        self,
+        outputs: Callable[[], Sequence[Node]],
+        extra: Mapping[str, Input] | None,
+        stored: Mapping[Input, ArraySpec] | None,
+        lanes: int | None,
+    ) -> Kernel:
+        inputs = {p.name: p for p in self.parameters}
+        inputs.update(self.built.inputs)
+        specs = dict(self.specs)
+        for other in (extra or {}).values():
+            inputs[other.name] = other
+            specs[other.name] = ArraySpec("float64", True, True)
+        for other, spec in (stored or {}).items():
+            inputs[other.name] = other
+            specs[other.name] = spec
+        return self._made(outputs(), inputs, specs, lanes)
 
     def _made(
         self,
@@ -173,7 +195,7 @@ class Specialiser:
         Raises:
             ArgumentError: a parameter has no value.
         """
-        wrt = self.source.wrt
+        values, wrt = by_name(values), self.source.wrt
         missing = [name for name in wrt if name not in values]
         if missing:
             others = [name for name in values if name not in wrt]
@@ -193,14 +215,20 @@ class Specialiser:
     def match(self, arrays: Arrays) -> Specialisation:
         """The specialisation for these arrays, built if needed."""
         found, lengths = self._fitting(arrays)
-        if found is None:
-            self._note_sizes(arrays)
-            found, lengths = self._fitting(arrays)
         if found is None or lengths is None:
-            found = self._found[self._key(arrays)] = self._build(arrays)
-            lengths = found.hints
+            with building:  # another thread may have built it meanwhile
+                found, lengths = self._built(arrays)
         self.note(found, lengths)
         return found
+
+    def _built(self, arrays: Arrays) -> tuple[Specialisation, dict[str, int]]:
+        self._note_sizes(arrays)
+        found, lengths = self._fitting(arrays)
+        if found is None or lengths is None:
+            with paused_collector:
+                found = self._found[self._key(arrays)] = self._build(arrays)
+            lengths = found.hints
+        return found, lengths
 
     def note(self, found: Specialisation, lengths: dict[str, int]) -> None:
         """Remember what the latest call used."""
@@ -282,7 +310,7 @@ class Specialiser:
             root: Node = graph.array(found.indices, body)
         else:
             root = body
-        root = found.simplified([root])[0]
+        root = found.simplified([root], BEFORE_DERIVATIVES)[0]
         if isinstance(root, graph.Array):
             inner = inline_arrays([root.body], found.hints)[0]
             found.indices, found.value = root.indices, inner

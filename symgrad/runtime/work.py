@@ -16,6 +16,7 @@ from symgrad.codegen.layout import Layout
 from symgrad.codegen.operations import BASIC
 from symgrad.graph import Array, Call, Index, Input, Load, Node, Scatter
 from symgrad.schedule import Plan, cost
+from symgrad.schedule.cost import INTERNAL
 from symgrad.schedule.nest import Item, Loop, statements_in
 from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
@@ -42,7 +43,7 @@ class Work:
             self.flops += ARITHMETIC[op] * turns
         elif op in BASIC and op != "mod":  # the remainder is a function of C
             self.other += turns
-        elif op != "cast":
+        elif op not in ("cast", *INTERNAL):
             self.calls[op] += turns
 
 
@@ -202,8 +203,7 @@ class _Counter:
         return sums and node.type == graph.FLOAT
 
     def _product(self, node: Node) -> bool:
-        product = isinstance(node, Call) and node.op == "mul"
-        return product and node.type == graph.FLOAT and node not in self.plan.of
+        return self.plan.is_term(node)
 
     def _count(self, node: Node) -> None:
         depths = (k + 1 for k, i in enumerate(self.open) if i in node.free)

@@ -7,9 +7,17 @@ from collections.abc import Iterable, Mapping
 from symgrad import graph, ops
 from symgrad.graph import Call, Const, Index, Input, Load, Node, Reduce
 from symgrad.language.dims import evaluate
+from symgrad.schedule.streaming import RUNNING, STREAMED, is_running
 
 CAP = 1e12
 """Costs stop here: a graph with much sharing is exponentially large as a tree."""
+
+CHECKED = "checked"
+"""An operation of scheduled graphs: ``checked(place, extent, axis)`` is an index that
+is looked at where it is used, as an array of that extent would be read there."""
+
+INTERNAL = {RUNNING: 0.0, STREAMED: 0.0, CHECKED: 1.0}
+"""Costs of operations that exist in scheduled graphs only."""
 
 DEFAULT_LENGTH = 1000
 """Assumed for a run-time length of which nothing is known."""
@@ -37,7 +45,8 @@ def is_dynamic(i: Index) -> bool:
 def own_cost(node: Node) -> float:
     """Cycles of one node, its arguments given."""
     if isinstance(node, Call):
-        return ops.OPS[node.op].cost
+        own = INTERNAL.get(node.op)
+        return ops.OPS[node.op].cost if own is None else own
     if isinstance(node, Load):
         return load_cost(node)
     return 0.0
@@ -70,7 +79,9 @@ def total_costs(
     total: dict[Node, float] = {}
     for node in graph.walk(roots):
         cost = own_cost(node)
-        if isinstance(node, Load):
+        if is_running(node):
+            cost = 0.0  # it is being accumulated anyway
+        elif isinstance(node, Load):
             cost += sum(total[i] for i in node.indices)
         else:
             cost += sum(total[c] for c in node.children)

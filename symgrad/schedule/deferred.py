@@ -98,6 +98,8 @@ def _deferred(
 ) -> Deferred | None:
     if s.kind != "reduce" or s.bound != (row,) or len(s.domain) < 2:
         return None
+    if s.stream is not None:
+        return None
     elements = 1
     for i in s.domain:
         elements *= max(1, cost.length(i.extent, hints))

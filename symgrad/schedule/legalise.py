@@ -1,5 +1,6 @@
 """Rewrite a graph into what kernels can run directly.
 
+- pairs such as tanh and its derivative share an exponential (shared.py);
 - ``logsumexp`` and ``norm`` become sums around their maximum or square;
 - operations that the target lacks become their ``expand`` form (ops.py);
 - computed arrays that are cheap to recompute are inlined where they are read, because a
@@ -14,9 +15,15 @@ from typing import NamedTuple
 from symgrad import graph, ops
 from symgrad.graph import Array, Call, Const, Index, Load, Node, Reduce, Scatter
 from symgrad.schedule import cost
+from symgrad.schedule.cost import CHECKED
+from symgrad.schedule.shared import share_exponentials
 
 INLINE_COST = 60.0
 """An array cheaper than this is recomputed where it is read rather than stored."""
+
+PICKED_EXTENT = 64
+"""On an axis this short, one element of a computed row is picked by comparing indices,
+so that the row need not be stored."""
 
 
 def legalise(roots: Sequence[Node], native: frozenset[str]) -> list[Node]:
@@ -37,7 +44,7 @@ def legalise(roots: Sequence[Node], native: frozenset[str]) -> list[Node]:
             return graph.call("sqrt", squares)
         return node
 
-    return [graph.transform(root, rewrite, memo) for root in roots]
+    return [graph.transform(root, rewrite, memo) for root in share_exponentials(roots)]
 
 
 def _legal_call(node: Call, native: frozenset[str]) -> Node:
@@ -97,34 +104,46 @@ def _softmax(node: Call, sums: Mapping[Node, _Exponentials]) -> Node | None:
 
 
 def gather_form(
-    roots: Sequence[Node], hints: Mapping[str, int] | None = None
+    roots: Sequence[Node],
+    hints: Mapping[str, int] | None = None,
+    everywhere: bool = False,
 ) -> list[Node]:
     """Turn scatters to shifted indices into array elements.
 
     ``out[i + c] += value(i)`` is ``out[k] = value(k - c)`` where ``k - c`` is in range:
     no memory to accumulate in, and rows are independent. Only where ``value`` is cheap,
-    because it is then evaluated apart from its other uses.
+    because it is then evaluated apart from its other uses, and c is not zero; unless
+    ``everywhere``.
     """
     costs = cost.total_costs(roots, hints)
     done: dict[Node, Node] = {}
     for node in graph.walk(roots):
         new = graph.rebuild(node, tuple(done[c] for c in node.children))
-        if isinstance(new, Scatter) and costs[node] < INLINE_COST:
-            gathered = _gathered(new)
-            new = new if gathered is None else gathered
+        if isinstance(new, Scatter):
+            gathered = _gathered(new, everywhere)
+            cheap = everywhere or costs[node] < INLINE_COST or _picks(new)
+            new = gathered if cheap and gathered is not None else new
         done[node] = new
     return [done[root] for root in roots]
 
 
-def _gathered(node: Scatter) -> Node | None:
-    """The scatter as an array; None if its targets are not distinct shifted indices."""
+def _gathered(node: Scatter, unshifted: bool) -> Node | None:
+    """The scatter as an array; None if its targets are not distinct shifted indices.
+
+    On a short axis the target may be anything: ``out[i, t(i)] += value(i)`` is
+    ``out[k, j] = value(k) if j == t(k)``. unshifted: also where no index is shifted.
+    """
     own = graph.canonical_indices(node.shape)
     mapping: dict[Index, Node] = {}
     inside: list[Node] = []
-    for k, target in zip(own, node.targets, strict=True):
+    picked: list[Node] = []
+    for axis, (k, target) in enumerate(zip(own, node.targets, strict=True)):
         if isinstance(target, Const) and k.extent is graph.const(1):
             continue
         i, shift = _shifted(target)
+        if i is None and is_short(k.extent):
+            picked.append(graph.comparison("eq", k, checked(target, k.extent, axis)))
+            continue
         if i is None or i in mapping or i not in node.over:
             return None
         source = graph.arithmetic("sub", k, shift)
@@ -133,13 +152,33 @@ def _gathered(node: Scatter) -> Node | None:
             inside.append(k >= shift)
         if k.extent is not graph.arithmetic("add", i.extent, shift) or shift < 0:
             inside.append(source < i.extent)
-    if not inside or not any(cost.is_dynamic(i) for i in mapping):
+    if not (inside or unshifted or picked) or not any(map(cost.is_dynamic, mapping)):
         return None
     rest = [i for i in node.over if i not in mapping]
+    if picked and (rest or any(i is not k for i, k in mapping.items())):
+        return None  # the value would be evaluated for each element
     body = graph.substitute(graph.reduce_("sum", rest, node.value), mapping)
-    for condition in inside:
+    for condition in (*inside, *picked):
         body = graph.call("where", condition, body, 0.0)
     return graph.array(own, body)
+
+
+def _picks(node: Scatter) -> bool:
+    """Whether some target is computed: its value is then evaluated where it was."""
+    return any(
+        _shifted(target)[0] is None and not isinstance(target, Const)
+        for target in node.targets
+    )
+
+
+def is_short(extent: Node) -> bool:
+    """Whether an axis is so short that elements are picked by comparing indices."""
+    return isinstance(extent, Const) and 1 < extent.value <= PICKED_EXTENT
+
+
+def checked(place: Node, extent: Node, axis: int) -> Node:
+    """``place`` on an axis of ``extent``, with a run-time check."""
+    return graph.call(CHECKED, place, extent, graph.const(axis), type=graph.INT)
 
 
 def _shifted(target: Node) -> tuple[Index | None, int]:
@@ -154,17 +193,19 @@ def _shifted(target: Node) -> tuple[Index | None, int]:
 
 
 def inline_arrays(
-    roots: Sequence[Node], hints: Mapping[str, int] | None = None
+    roots: Sequence[Node], hints: Mapping[str, int] | None = None, picks: bool = False
 ) -> list[Node]:
     """Replace reads of computed arrays by their elements where that is cheaper.
 
     Always where the array is read at its own indices, or in one place under a plain
-    renaming; otherwise if recomputing costs less than INLINE_COST.
+    renaming; otherwise if recomputing costs less than INLINE_COST. picks: for kernels
+    only, also one element of a row that is computed anyway.
     """
     reads: dict[Array, set[tuple[Node, ...]]] = {}
     for node in graph.walk(roots):
         if isinstance(node, Load) and isinstance(node.array, Array):
             reads.setdefault(node.array, set()).add(node.indices)
+    computed = _computed_anyway(roots, reads)
     costs = cost.total_costs(roots, hints)
     done: dict[Node, Node] = {}
     for node in graph.walk(roots):
@@ -176,8 +217,53 @@ def inline_arrays(
                 array = new.array
                 mapping = dict(zip(array.indices, new.indices, strict=True))
                 new = graph.substitute(array.body, mapping)
+            elif picks and node.array in computed:
+                new = _picked(new, new.array)
         done[node] = new
     return [done[root] for root in roots]
+
+
+def _computed_anyway(
+    roots: Sequence[Node], reads: Mapping[Array, set[tuple[Node, ...]]]
+) -> set[Array]:
+    """The arrays of which all elements are computed for other uses."""
+    used = {
+        child
+        for node in graph.walk(roots)
+        if not isinstance(node, Array)
+        for child in node.children
+    }
+    return {
+        array
+        for array, places in reads.items()
+        if array.body in used or any(_plain(indices) for indices in places)
+    }
+
+
+def _picked(node: Load, array: Array) -> Node:
+    """One element of a row of ``array``, all of which is computed anyway.
+
+    The sum of the row with all but that element replaced by zero. ``node`` as it is,
+    where other axes than short ones are read at computed places.
+    """
+    mapping: dict[Index, Node] = {}
+    conditions: list[tuple[Index, Node]] = []
+    taken = set(node.free)
+    for axis, (own, place) in enumerate(zip(array.indices, node.indices, strict=True)):
+        if isinstance(place, Index) and place not in mapping.values():
+            mapping[own] = place
+        elif is_short(own.extent):
+            (fresh,) = graph.canonical_indices([own.extent], taken)
+            taken.add(fresh)
+            mapping[own] = fresh
+            conditions.append((fresh, checked(place, own.extent, axis)))
+        else:
+            return node
+    body = graph.substitute(array.body, mapping)
+    for fresh, place in conditions:
+        same = graph.comparison("eq", fresh, place)
+        body = graph.call("where", same, body, 0.0, type=body.type)
+    return graph.reduce_("sum", [fresh for fresh, _ in conditions], body)
 
 
 def _identity(node: Load) -> bool:

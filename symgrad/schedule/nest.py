@@ -63,7 +63,7 @@ class Nester:
         self.weight = _led_elements(statements.ordered, hints)
         self.users: dict[Statement, list[Statement]] = {}
         for statement in statements.ordered:
-            for other in (*statement.pointwise, *statement.whole):
+            for other in statement.needed:
                 self.users.setdefault(other, []).append(statement)
         self.outer = self._outer_votes()
 
@@ -124,7 +124,7 @@ class Nester:
         ordered = sorted(candidates, key=self.priority)
         for chosen in ordered:
             group = self._fusable(waiting, own, chosen, done, open_)
-            useful = self._without_early(group, chosen)
+            useful = self._without_early(group, chosen, open_)
             if useful:
                 break
         else:
@@ -153,7 +153,7 @@ class Nester:
         return rest
 
     def _ready(self, s: Statement, own: set[Statement], done: set[Statement]) -> bool:
-        return all(o in done or o not in own for o in (*s.pointwise, *s.whole))
+        return all(o in done or o not in own for o in s.needed)
 
     def _outer(self, s: Statement, open_: frozenset[Index]) -> Index:
         """The outermost of the remaining loops of ``s``: rows, then its domain (so that
@@ -168,9 +168,10 @@ class Nester:
     def _belongs_to_rows(self, s: Statement, x: Index) -> bool:
         """Whether ``s`` needs a loop over rows, other than ``x``, to be outermost: rows
         inside a loop over parameters would be stored for all parameters."""
-        return cost.is_dynamic(self._outer(s, frozenset())) and (
-            self._outer(s, frozenset()) is not x
-        )
+        if not s.loops:
+            return False
+        outer = self._outer(s, frozenset())
+        return cost.is_dynamic(outer) and outer is not x
 
     def _fusable(
         self,
@@ -190,6 +191,9 @@ class Nester:
             here = all(
                 o in done or o not in own or (o in group and x in o.domain)
                 for o in s.pointwise
+            ) and all(
+                o in done or o not in own or (o in group and x in o.loops)
+                for o in s.running
             )
             if here and all(o in done or o not in own for o in s.whole):
                 group[s] = None
@@ -207,12 +211,18 @@ class Nester:
             and cost.length(x.extent, self.hints) <= KEPT_TURNS
         )
 
-    def _without_early(self, group: list[Statement], x: Index) -> list[Statement]:
-        """Leave values that only a later loop uses to that loop."""
+    def _without_early(
+        self, group: list[Statement], x: Index, open_: frozenset[Index]
+    ) -> list[Statement]:
+        """Leave values that only a later loop over ``x`` uses to that loop; rows that
+        use them come in a loop of their own, for which they must be there."""
         kept: set[Statement] = set()
         for s in reversed(group):
             per_turn = x in s.domain and s.kind in ("let", "reduce")
-            if not per_turn or any(u in kept for u in self.users.get(s, ())):
+            per_turn = per_turn and open_.isdisjoint(s.bound)
+            users = self.users.get(s, ())
+            rows = not open_ and any(self._belongs_to_rows(u, x) for u in users)
+            if not per_turn or rows or any(u in kept for u in users):
                 kept.add(s)
         return [s for s in group if s in kept]
 
@@ -249,7 +259,7 @@ class Nester:
                 continue
             chain[top] = None
             total += top.cost * _turns(top, x, self.hints)
-            if total > RECOMPUTE_COST:
+            if total > RECOMPUTE_COST and not s.unsettled:
                 return None
             stack.extend(o for o in top.pointwise if x in o.domain)
         return list(chain)

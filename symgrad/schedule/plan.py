@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from symgrad import graph
-from symgrad.graph import Index, Node, Size
+from symgrad.graph import Call, Index, Node, Size
 from symgrad.schedule import cost
+from symgrad.schedule.alike import Alike
 from symgrad.schedule.deferred import Deferral, Deferred, defer
 from symgrad.schedule.nest import Item, Loop, Nester
 from symgrad.schedule.statements import Statement, choose_statements
@@ -39,6 +41,8 @@ class Place:
         "register" or "lanes" (per lane, folded at the end of the chunk), "folded"
         (added to the chunk's partial sums at once), or "tiled" (deferred.py).
     kept: in scratch for a whole tile of rows, the row being the fastest axis.
+    top: of a sum that is relative to an extremum of the same pass, that one's place;
+        its axes come first.
     """
 
     statement: Statement
@@ -50,6 +54,7 @@ class Place:
     wide: bool = False
     sums: str | None = None
     kept: bool = False
+    top: Place | None = None
 
 
 @dataclass(eq=False)
@@ -73,17 +78,40 @@ class Step:
 
 @dataclass(eq=False)
 class Plan:
-    """A whole kernel: steps, places that outlive a step, outputs."""
+    """A whole kernel: steps, places that outlive a step, outputs.
+
+    firsts: lengths that must not be zero, because the first of the rows is read.
+    """
 
     steps: list[Step]
     work: dict[Statement, Place]
     of: dict[Node, Statement]
     outputs: list[Node]
+    firsts: frozenset[Node] = frozenset()
 
     @property
     def passes(self) -> list[Step]:
         """The steps that loop over rows."""
         return [step for step in self.steps if step.row is not None]
+
+    def is_term(self, node: Node) -> bool:
+        """Whether sums take this node in as the product of an FMA.
+
+        Not if it, or the same formula with other index names, is a value of its own,
+        which is rounded: nodes that are alike have the same bits.
+        """
+        if not isinstance(node, Call) or node.op != "mul" or node.type != graph.FLOAT:
+            return False
+        return not self._products or self._alike.number(node) not in self._products
+
+    @cached_property
+    def _alike(self) -> Alike:
+        return Alike()
+
+    @cached_property
+    def _products(self) -> set[int]:
+        products = (n for n in self.of if isinstance(n, Call) and n.op == "mul")
+        return self._alike.numbers(products)
 
 
 @dataclass(eq=False)
@@ -99,19 +127,21 @@ def make_plan(
     outputs: Sequence[Node],
     hints: Mapping[str, int],
     lanes: int = 8,
+    tiled: bool = True,
     deferral: Deferral = defer,
 ) -> Plan:
     """Schedule the closed nodes ``outputs``.
 
     hints: the run-time lengths at hand; they steer decisions, not correctness.
     lanes: rows per vector, for the size of per-lane sums.
-    deferral: which sums are taken out of a loop over rows; targets differ in that.
+    tiled: whether large sums may wait for the end of a tile of rows.
+    deferral: which of them do; targets differ in that.
     """
     statements = choose_statements(outputs, hints)
     items = Nester(statements, hints).build()
     steps = _steps(items)
     for number, step in enumerate(steps):
-        if step.row is not None:
+        if step.row is not None and tiled:
             step.items, step.deferred = deferral(step.items, step.row, hints, lanes)
             if step.deferred:
                 step.tile = graph.size(f"rows of a tile in step {number}")
@@ -128,6 +158,8 @@ def _vectors(step: Step, hints: Mapping[str, int], lanes: int) -> int:
         return 1
     rows = step.items[0]
     assert isinstance(rows, Loop)
+    if any(s.stream is not None for s in rows.statements()):
+        return 1  # one extremum so far for each vector of sums
     inner = any(isinstance(item, Loop) for item in rows.items)
     return 2 if inner or step.deferred else 1
 
@@ -198,7 +230,7 @@ class _Placer:
         if s.kind in ("array", "scatter"):
             self._place_whole(instance, step)
         elif step.row is not None and step.row in s.bound:
-            self._place_row_sum(s, step)
+            self._place_row_sum(instance, step)
         else:
             self._place_value(instance, readers, step)
 
@@ -220,15 +252,23 @@ class _Placer:
                 step.sums.append(place)
         self.plan.work[s] = place
 
-    def _place_row_sum(self, s: Statement, step: Step) -> None:
+    def _place_row_sum(self, instance: _Instance, step: Step) -> None:
         """A value summed over the rows: partial sums per chunk, then one total."""
-        shape = tuple(i.extent for i in s.domain)
-        place = Place(s, "work", s.domain, shape, wide=True)
+        s = instance.statement
+        axes = tuple(loop.index for loop in instance.path if loop.index in s.domain)
+        shape = tuple(i.extent for i in axes)
+        place = Place(s, "work", axes, shape, wide=True)
         deferred = next((d for d in step.deferred if d.statement is s), None)
         if deferred is not None:
             place.axes = deferred.axes
             place.shape = tuple(i.extent for i in deferred.axes)
             place.sums = "tiled"
+        elif self._top(instance) is not None:
+            top = place.top = self._top(instance)
+            assert top is not None
+            place.axes = (*top.axes, *(i for i in s.domain if i not in top.axes))
+            place.shape = tuple(i.extent for i in place.axes)
+            place.sums = "lanes"
         elif not s.domain:
             place.sums = "register"
         else:
@@ -236,6 +276,14 @@ class _Placer:
             place.sums = "lanes" if small else "folded"
         step.sums.append(place)
         self.plan.work[s] = place
+
+    def _top(self, instance: _Instance) -> Place | None:
+        """The extremum that a sum is relative to, if this pass looks for it."""
+        stream = instance.statement.stream
+        if stream is None:
+            return None
+        (top,) = self.instances[stream[0]]
+        return self.plan.work[top.statement] if top.step == instance.step else None
 
     def _place_value(
         self, instance: _Instance, readers: list[_Instance], step: Step

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from symgrad import graph
 from symgrad.graph import Array, Call, Const, Index, Load, Node, Reduce, Scatter
 from symgrad.schedule import cost
+from symgrad.schedule.streaming import is_running, stream_of, term_of
 
 SHARED_COST = 8.0
 """A shared expression at least this costly is computed once and kept."""
@@ -33,6 +34,9 @@ class Statement:
     kind: "let", "reduce", "array", "scatter" or "output".
     domain: indices of the place; bound: indices summed over; value: what is evaluated
         for each of them; targets: element written (arrays, scatters, outputs).
+    pointwise, whole: what is read, at the same indices or as an array. running: the
+        extrema of the rows so far that are read. stream: the extremum that a sum is
+        relative to, and the degree (streaming.py).
     """
 
     node: Node
@@ -44,6 +48,9 @@ class Statement:
     output: int | None = None
     pointwise: list[Statement] = field(default_factory=list)
     whole: list[Statement] = field(default_factory=list)
+    running: list[Statement] = field(default_factory=list)
+    stream: tuple[Statement, int] | None = None
+    unsettled: bool = False  # relative to the rows so far: no other pass can read it
     cost: float = 0.0  # cycles of one turn, other statements' values given
 
     @property
@@ -60,6 +67,11 @@ class Statement:
     def accumulates(self) -> bool:
         """Whether its place is updated over and over."""
         return self.kind in ("reduce", "scatter")
+
+    @property
+    def needed(self) -> list[Statement]:
+        """All statements whose values it reads."""
+        return [*self.pointwise, *self.whole, *self.running]
 
     def __repr__(self) -> str:
         return f"<{self.kind} {graph.to_text(self.node, 60)}>"
@@ -108,7 +120,8 @@ def _axis(i: Index) -> Node:
 
 def _statement(node: Node) -> Statement:
     if isinstance(node, Reduce):
-        return Statement(node, "reduce", _sorted(node.free), node.indices, node.body)
+        term = term_of(node)
+        return Statement(node, "reduce", _sorted(node.free), node.indices, term)
     if isinstance(node, Array):
         targets = tuple(_axis(i) for i in node.indices)
         loops = tuple(i for i in node.indices if _axis(i) is i)
@@ -169,6 +182,8 @@ def _needs_place(node: Node, owners: set[Statement], costs: dict[Node, float]) -
         return True
     if not isinstance(node, (Call, Load)) or node.type != graph.FLOAT:
         return False
+    if is_running(node):
+        return False
     if len(owners) > 1 and costs[node] >= SHARED_COST:
         return True
     own = cost.own_cost(node)
@@ -197,6 +212,10 @@ def _in_order(heads: list[Statement], places: dict[Node, Statement]) -> Statemen
             else:
                 stack.pop()
                 ordered.append(statement)
+    for statement in ordered:
+        below = any(s.unsettled for s in statement.pointwise)
+        relative = bool(statement.running) or below
+        statement.unsettled = statement.kind == "let" and relative
     return Statements(ordered, places)
 
 
@@ -206,14 +225,19 @@ def _link(statement: Statement, places: dict[Node, Statement]) -> list[Statement
     roots = statement.node.children if is_let else statement.expressions
 
     def into(node: Node) -> tuple[Node, ...]:
-        return () if node in places else node.children
+        return () if node in places or is_running(node) else node.children
 
+    stream = stream_of(statement.node)
+    if stream is not None:
+        statement.stream = places[stream.top], stream.degree
     for node in graph.walk(roots, into):
-        if node in places:
+        if is_running(node):
+            statement.running.append(places[node.children[0]])
+        elif node in places:
             whole = isinstance(node, (Array, Scatter))
             (statement.whole if whole else statement.pointwise).append(places[node])
         else:
             statement.cost += cost.own_cost(node)
     if is_let:
         statement.cost += cost.own_cost(statement.node)
-    return [*statement.pointwise, *statement.whole]
+    return statement.needed

@@ -13,8 +13,16 @@ from collections.abc import Mapping, Sequence
 from symgrad.graph import Const, Index, Node
 from symgrad.schedule import cost
 from symgrad.schedule.deferred import Deferred, take_out
+from symgrad.schedule.legalise import (
+    gather_form,
+    inline_arrays,
+    invert_divisors,
+    legalise,
+)
 from symgrad.schedule.nest import Item, Loop, statements_in
+from symgrad.schedule.pairs import by_rows
 from symgrad.schedule.plan import Place, Plan, Step, make_plan
+from symgrad.schedule.rows import over_all_rows
 from symgrad.schedule.statements import Statement
 
 REGISTER_SUMS = 48
@@ -24,14 +32,44 @@ KEPT_BYTES = 1 << 16
 """A row whose operands of deferred sums take more than this is not kept."""
 
 
-def plan_for_threads(outputs: Sequence[Node], hints: Mapping[str, int]) -> Plan:
-    """Schedule the closed nodes ``outputs``, one thread per row."""
-    plan = make_plan(outputs, hints, 1, defer_for_threads)
-    _push_down(plan)
-    for step in plan.steps:
+def plan_for_threads(
+    outputs: Sequence[Node], native: frozenset[str], hints: Mapping[str, int]
+) -> Plan:
+    """Schedule the closed nodes ``outputs``, one thread per row.
+
+    native: the target's operations. hints: run-time lengths as far as known.
+    """
+    legal = legalise(outputs, native)
+    plain = inline_arrays(gather_form(legal, hints), hints, picks=True)
+    best = _planned(plain, hints)
+    if _scatters(best):
+        best = _better(best, _planned(by_rows(legal, hints), hints))
+    if len({step.row for step in best.passes}) > 1:
+        best = _better(best, _planned(over_all_rows(plain), hints))
+    _push_down(best)
+    for step in best.steps:
         if step.row is None:
-            _move_to_memory(plan, step)
-    return plan
+            _move_to_memory(best, step)
+    return best
+
+
+def _planned(roots: Sequence[Node], hints: Mapping[str, int]) -> Plan:
+    return make_plan(invert_divisors(roots), hints, 1, deferral=defer_for_threads)
+
+
+def _scatters(plan: Plan) -> int:
+    return sum(s.kind == "scatter" for s in plan.work)
+
+
+def _better(old: Plan, new: Plan) -> Plan:
+    """The plan with fewer passes and no more scatters, or with fewer scatters in as
+    many passes."""
+
+    def cost_of(plan: Plan) -> tuple[int, int]:
+        return len(plan.passes), _scatters(plan)
+
+    fits = all(n <= o for n, o in zip(cost_of(new), cost_of(old), strict=True))
+    return new if fits and cost_of(new) < cost_of(old) else old
 
 
 def defer_for_threads(

@@ -1,33 +1,31 @@
 """Applying the stages: bottom-up, each node until no rule changes it.
 
 inline arrays -> canonicalise -> stabilise -> specialise
+
+Why this ends is argued in docs/decisions/0007-rewriting-engine.md and proved for the
+table of rules in termination.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from symgrad import graph
-from symgrad.graph import Array, Load, Node, Reduce
-from symgrad.simplify.match import fill, matches, needed, traits
-from symgrad.simplify.rule import EVERYWHERE, KINDS, Rule, Step, head
+from symgrad.errors import RewriteWarning, warn
+from symgrad.graph import Array, Input, Load, Node, Reduce
+from symgrad.simplify.candidates import Candidates
+from symgrad.simplify.collect import Collector
+from symgrad.simplify.match import replace
+from symgrad.simplify.rule import EXACT, KINDS, REAL, Step
 from symgrad.simplify.rules import STAGES
+from symgrad.simplify.trace import Rewrite
 
-_REWRITES = 20  # per node of the graph and stage, on average; a bound against cycles
+_INLINED = "storing it would gain nothing"
 
-
-@dataclass(frozen=True, slots=True)
-class Rewrite:
-    """One thing that was done: a node, and what took its place."""
-
-    rule: str
-    kind: str
-    before: Node
-    after: Node
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.before} -> {self.after}"
+REWRITES = 20
+"""Rewrites per node of the graph and stage, on average, at which a stage gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +46,58 @@ def simplify(
     Before differentiation, canonicalise and stabilise are enough: specialise hides
     structure that derivatives can use. Raises ValueError for an unknown stage.
     """
-    trace: list[Rewrite] = []
-    result, allowed = tuple(roots), frozenset(kinds)
-    for name, run in _passes(stages, allowed):
-        if name not in ("inline arrays", *STAGES):
-            raise ValueError(
-                f"simplify: no stage {name!r}; there are {', '.join(STAGES)}"
-            )
-        result = run(result, trace)
-    return Simplified(result, tuple(trace))
+    return Simplifier(kinds)(roots, stages)
 
 
-_Pass = Callable[[tuple[Node, ...], list[Rewrite]], tuple[Node, ...]]
+class Simplifier:
+    """Simplifies several graphs that share parts, and each part once.
 
+    A gradient contains most of its loss: what the loss has become is remembered.
+    varying: the inputs that change from call to call; None: any may.
+    """
 
-def _passes(stages: Iterable[str], kinds: frozenset[str]) -> list[tuple[str, _Pass]]:
-    """The passes by name, in order."""
-    passes: list[tuple[str, _Pass]] = [("inline arrays", inline_arrays)]
-    for stage in stages:
-        rows = [r for r in STAGES.get(stage, ()) if r.kind in kinds]
-        passes.append((stage, _Stage(rows)))
-    return passes
+    def __init__(
+        self,
+        kinds: Iterable[str] = KINDS,
+        varying: Collection[Input] | None = None,
+    ) -> None:
+        self.kinds, self.varying = frozenset(kinds), varying
+        self.runs: dict[str, _Run] = {}
+
+    def __call__(
+        self, roots: Sequence[Node], stages: Iterable[str] = tuple(STAGES)
+    ) -> Simplified:
+        """See :func:`simplify`."""
+        trace: list[Rewrite] = []
+        result = inline_arrays(tuple(roots), trace)
+        for stage in stages:
+            if stage not in STAGES:
+                raise ValueError(
+                    f"simplify: no stage {stage!r}; there are {', '.join(STAGES)}"
+                )
+            if stage == "specialise" and REAL in self.kinds:
+                result = self.collected(result, trace)
+            result = self.run(stage, result, trace)
+        return Simplified(result, tuple(trace))
+
+    def run(
+        self, stage: str, roots: tuple[Node, ...], trace: list[Rewrite]
+    ) -> tuple[Node, ...]:
+        """The rules of one stage."""
+        run = self.runs.get(stage)
+        if run is None:
+            run = self.runs[stage] = _Run(stage, self.kinds)
+        return run(roots, trace)
+
+    def collected(
+        self, roots: tuple[Node, ...], trace: list[Rewrite]
+    ) -> tuple[Node, ...]:
+        """Sums and products in their cheapest form; every step makes them cheaper."""
+        before, again = roots, True
+        while again:  # a sum made of several sums has terms to collect, too
+            collector = Collector(roots, trace, self.varying)
+            roots, again = collector.run(), collector.merged
+        return roots if roots == before else self.run("canonicalise", roots, trace)
 
 
 # --------------------------------------------------------------------------------------
@@ -76,57 +105,43 @@ def _passes(stages: Iterable[str], kinds: frozenset[str]) -> list[tuple[str, _Pa
 # --------------------------------------------------------------------------------------
 
 
-class _Stage:
-    """A set of rules, filed by what they apply to."""
+@cache
+def _candidates(stage: str, kinds: frozenset[str]) -> Candidates:
+    return Candidates([row for row in STAGES[stage] if row.kind in kinds])
 
-    def __init__(self, rows: Sequence[Rule | Step]) -> None:
-        general = [r for r in rows if isinstance(r, Step) and r.heads == EVERYWHERE]
-        self.general = [(frozenset[object](), row) for row in general]
-        self.rows: dict[str | None, list[tuple[frozenset[object], Rule | Step]]] = {}
-        for row in rows:
-            rule = isinstance(row, Rule)
-            for name in (head(row.lhs),) if rule else row.heads:
-                filed = self.rows.setdefault(name, list(self.general))
-                filed.append((needed(row) if rule else frozenset(), row))
+
+class _Run:
+    """One stage over some graphs. ``done[v]`` is what v has become, for good."""
+
+    def __init__(self, stage: str, kinds: frozenset[str]) -> None:
+        self.stage, self.candidates = stage, _candidates(stage, kinds)
+        self.trace: list[Rewrite] = []
+        self.fuel = 0
+        self.done: dict[Node, Node] = {}
+        self.next: dict[Node, Node] = {}  # what a node was rewritten to, not yet done
 
     def __call__(
         self, roots: tuple[Node, ...], trace: list[Rewrite]
     ) -> tuple[Node, ...]:
-        if not self.rows:
+        if not self.candidates.rows:
             return roots
-        run = _Run(self, trace, _REWRITES * len(graph.walk(roots)))
-        return tuple(run.normal(root) for root in roots)
+        self.trace = trace
+        order = graph.walk(roots)
+        self.fuel = REWRITES * len(order)
+        for node in order:
+            if node not in self.done:
+                self.settle(node)
+        if self.fuel <= 0:
+            warn(
+                f"simplification stopped early in the stage {self.stage}: its rules do "
+                "not come to an end on this formula, whose value is right nevertheless",
+                RewriteWarning,
+            )
+        return tuple(self.done[root] for root in roots)
 
-    def rewrite(self, node: Node) -> tuple[Rule | Step, Node] | None:
-        """The first row that changes ``node``, and what it makes of it."""
-        seen = traits(node)
-        for must_have, row in self.rows.get(head(node), self.general):
-            if not must_have <= seen:
-                continue
-            after = row.apply(node) if isinstance(row, Step) else _replace(row, node)
-            if after is not None and after is not node:
-                return row, after
-        return None
-
-
-def _replace(rule: Rule, node: Node) -> Node | None:
-    for bindings in matches(rule.lhs, node, {}):
-        if rule.guard is None or rule.guard.holds(bindings):
-            return fill(rule.rhs, bindings)
-    return None
-
-
-class _Run:
-    """One walk over a graph. ``done[v]`` is what v has become, for good."""
-
-    def __init__(self, stage: _Stage, trace: list[Rewrite], fuel: int) -> None:
-        self.stage, self.trace, self.fuel = stage, trace, fuel
-        self.done: dict[Node, Node] = {}
-        self.next: dict[Node, Node] = {}  # what a node was rewritten to, not yet done
-
-    def normal(self, root: Node) -> Node:
-        """``root`` with all of its parts, and then itself, rewritten."""
-        done, pending = self.done, [root]
+    def settle(self, start: Node) -> None:
+        """``start`` with all of its parts, and then itself, rewritten."""
+        done, pending = self.done, [start]
         while pending:
             node = pending[-1]
             if node in done:
@@ -139,26 +154,45 @@ class _Run:
             successor = self.successor(node)
             if successor is node:
                 done[node] = node
+                pending.pop()
             elif successor in done:
                 done[node] = done[successor]
+                pending.pop()
             else:
                 pending.append(successor)
-        return done[root]
 
     def successor(self, node: Node) -> Node:
         """The node with its parts as they became; or else what a rule makes of it."""
-        if node in self.next:
-            return self.next[node]
-        rebuilt = graph.rebuild(node, tuple(self.done[c] for c in node.children))
-        if rebuilt is node and self.fuel > 0:
-            found = self.stage.rewrite(node)
-            if found is not None and found[1] not in self.next:
-                row, rebuilt = found
-                self.fuel -= 1
-                self.trace.append(Rewrite(row.name, row.kind, node, rebuilt))
-        if rebuilt is not node:
-            self.next[node] = rebuilt
-        return rebuilt
+        found = self.next.get(node)
+        if found is not None:
+            return found
+        done = self.done
+        for child in node.children:
+            if done[child] is not child:
+                parts = tuple([done[c] for c in node.children])
+                found = graph.rebuild(node, parts)
+                break
+        else:
+            found = self.rewritten(node)
+        if found is not node:
+            self.next[node] = found
+        return found
+
+    def rewritten(self, node: Node) -> Node:
+        """What the first row that changes ``node`` makes of it; or ``node``."""
+        for row in self.candidates(node):
+            step = isinstance(row, Step)
+            after = row.apply(node) if step else replace(row, node)
+            if after is None or after is node:
+                continue
+            if after in self.next and after not in self.done:
+                self.fuel = 0  # a circle: the rules contradict each other
+            if self.fuel <= 0:
+                return node
+            self.fuel -= 1
+            self.trace.append(Rewrite(row.name, row.kind, node, after, row.reason))
+            return after
+        return node
 
 
 # --------------------------------------------------------------------------------------
@@ -184,7 +218,7 @@ def inline_arrays(roots: tuple[Node, ...], trace: list[Rewrite]) -> tuple[Node, 
         after = graph.substitute(
             node.array.body, dict(zip(node.array.indices, node.indices, strict=True))
         )
-        trace.append(Rewrite("inline-array", "exact", node, after))
+        trace.append(Rewrite("inline-array", EXACT, node, after, _INLINED))
         return after
 
     # Inner arrays change outer ones, so that these are other nodes when they are met.

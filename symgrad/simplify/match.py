@@ -9,14 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from symgrad import graph
-from symgrad.graph import Call, Const, Node, Reduce
+from symgrad.graph import Call, Node, Reduce
+from symgrad.simplify.candidates import COMMUTATIVE
 from symgrad.simplify.rule import Bindings, Rule, is_wild
-
-COMMUTATIVE = frozenset(("add", "mul", "eq", "ne", "and", "or", "hypot"))
-"""Operations whose two arguments may be exchanged, to the bit."""
-
-SAME = object()
-"""The trait of an operation whose two arguments are one node."""
 
 
 def matches(pattern: Node, node: Node, known: Bindings) -> Iterator[Bindings]:
@@ -46,29 +41,6 @@ def _in_order(
         yield from _in_order(patterns[1:], nodes[1:], bindings)
 
 
-def traits(node: Node) -> frozenset[object]:
-    """What can be seen of the arguments of a node at a glance."""
-    args = node.args if isinstance(node, Call) else ()
-    found: set[object] = set()
-    for arg in args:
-        if isinstance(arg, Call):
-            found.add(arg.op)
-        elif isinstance(arg, Const):
-            found.update((arg, Const))
-    if len(args) == 2 and args[0] is args[1]:
-        found.add(SAME)
-    return frozenset(found)
-
-
-def needed(rule: Rule) -> frozenset[object]:
-    """The traits without which a node cannot match the left side of a rule."""
-    found = set(traits(rule.lhs))
-    args = rule.lhs.args if isinstance(rule.lhs, Call) else ()
-    if rule.guard and not rule.guard.literals.isdisjoint(args):
-        found.add(Const)
-    return frozenset(found)
-
-
 def fill(template: Node, bindings: Bindings) -> Node:
     """``template`` with its wildcards replaced."""
     if template in bindings:
@@ -76,3 +48,11 @@ def fill(template: Node, bindings: Bindings) -> Node:
     if not template.children or isinstance(template, Reduce):
         return template
     return graph.rebuild(template, tuple(fill(c, bindings) for c in template.children))
+
+
+def replace(rule: Rule, node: Node) -> Node | None:
+    """What ``rule`` makes of ``node``, or None."""
+    for bindings in matches(rule.lhs, node, {}):
+        if rule.guard is None or rule.guard.holds(bindings):
+            return fill(rule.rhs, bindings)
+    return None

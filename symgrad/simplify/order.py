@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import TypeAlias
-from weakref import WeakKeyDictionary
 
 from symgrad import graph
 from symgrad.graph import (
@@ -25,14 +23,16 @@ from symgrad.graph import (
     Size,
 )
 
-Key: TypeAlias = tuple[int, str, bytes]
 
-_digests: WeakKeyDictionary[Node, bytes] = WeakKeyDictionary()
-
-
-def key(node: Node) -> Key:
+def key(node: Node) -> tuple[int, str, bytes]:
     """Smaller keys come first. Equal for one node only, but for hash collisions."""
     return (*_rank(node), digest(node))
+
+
+def in_order(a: Node, b: Node) -> bool:
+    """Does ``a`` come before ``b``, or is it the same?"""
+    first, second = _rank(a), _rank(b)
+    return first < second or (first == second and digest(a) <= digest(b))
 
 
 def _rank(node: Node) -> tuple[int, str]:
@@ -47,18 +47,24 @@ def _rank(node: Node) -> tuple[int, str]:
 
 def digest(root: Node) -> bytes:
     """A fingerprint of the structure, independent of addresses and of the process."""
-    found = _digests.get(root)
-    if found is not None:
-        return found
+    if _has_digest(root):
+        return root.digest
+    pending = [root]
+    while pending:
+        node = pending[-1]
+        parts = graph.uses(node)
+        missing = [n for n in parts if not _has_digest(n)]
+        if missing:
+            pending.extend(missing)
+            continue
+        pending.pop()
+        whole = _own(node) + b"".join([n.digest for n in parts])
+        node.digest = hashlib.blake2b(whole, digest_size=16).digest()
+    return root.digest
 
-    def unknown(node: Node) -> list[Node]:
-        return [n for n in graph.uses(node) if n not in _digests]
 
-    order = graph.walk(root, into=unknown) if unknown(root) else [root]
-    for node in order:
-        parts = (_own(node), *(_digests[n] for n in graph.uses(node)))
-        _digests[node] = hashlib.blake2b(b"".join(parts), digest_size=16).digest()
-    return _digests[root]
+def _has_digest(node: Node) -> bool:
+    return hasattr(node, "digest")
 
 
 def _own(node: Node) -> bytes:

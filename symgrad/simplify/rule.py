@@ -21,6 +21,12 @@ STABLE = "stable"
 """REAL, and measurably more accurate."""
 KINDS = (EXACT, REAL, STABLE)
 
+_REASONS = {
+    EXACT: "the same bits",
+    REAL: "the same number",
+    STABLE: "the same number, with digits that the other form loses",
+}
+
 Bindings: TypeAlias = Mapping[Node, Node]
 
 
@@ -71,6 +77,7 @@ class Guard:
 class Rule:
     """``lhs`` may be replaced by ``rhs``, if the guard holds.
 
+    ``why``: for people, a few words; by default what the kind and the guard say.
     Raises RuleError where a wildcard of the right side is not on the left, the types
     differ, or the kind is unknown.
     """
@@ -80,6 +87,7 @@ class Rule:
     rhs: Node
     kind: str
     guard: Guard | None = None
+    why: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -94,6 +102,12 @@ class Rule:
         for node in graph.walk(self.rhs):
             if is_wild(node) and node not in left:
                 raise RuleError(f"rule {self.name!r}: {node} is unbound on the right")
+
+    @property
+    def reason(self) -> str:
+        """Why the rewrite may be done."""
+        proved = f", as {self.guard.name}" if self.guard else ""
+        return self.why or _REASONS[self.kind] + proved
 
     def __str__(self) -> str:
         guard = f" if {self.guard.name}" if self.guard else ""
@@ -116,6 +130,12 @@ class Step:
     kind: str
     apply: Callable[[Node], Node | None]
     examples: tuple[Node, ...]
+    why: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why the rewrite may be done."""
+        return self.why or _REASONS[self.kind]
 
 
 # --------------------------------------------------------------------------------------

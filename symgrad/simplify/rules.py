@@ -28,6 +28,7 @@ from symgrad.simplify.rule import (
     nonnegative,
     wild,
 )
+from symgrad.simplify.stable import LATE, STABILISE
 
 u, v, w, c, d = (wild(name) for name in "uvwcd")
 p, q = wild("p", BOOL), wild("q", BOOL)
@@ -166,9 +167,10 @@ STAGES: dict[str, tuple[Rule | Step, ...]] = {
         steps.PULL,
         steps.ORDER,
     ),
-    "stabilise": (),  # the room of the stable forms
+    "stabilise": STABILISE,
     "specialise": (
         steps.FOLD_CONSTANTS,
+        *LATE,
         *CHEAPER,
         steps.EXPAND_POWERS,
         steps.ORDER,

@@ -12,8 +12,8 @@ from symgrad import graph
 from symgrad.differentiate import sum_over
 from symgrad.graph import BOOL, FLOAT, INT, Call, Const, Node, Reduce
 from symgrad.ops import OPS, apply
-from symgrad.simplify.match import COMMUTATIVE
-from symgrad.simplify.order import key
+from symgrad.simplify.candidates import COMMUTATIVE
+from symgrad.simplify.order import in_order
 from symgrad.simplify.rule import EVERYWHERE, EXACT, REAL, Step, wild
 
 _U, _V = wild("u"), wild("v")
@@ -65,7 +65,7 @@ def order_arguments(node: Node) -> Node | None:
     if not isinstance(node, Call) or node.type == INT:
         return None
     a, b = node.args
-    if a is b or key(a) <= key(b):
+    if a is b or in_order(a, b):
         return None
     return graph.call(node.op, b, a, type=node.type)
 

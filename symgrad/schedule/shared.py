@@ -1,0 +1,94 @@
+"""Functions that come together share their exponential, and keep its digits.
+
+``1 - tanh(x)**2``, the derivative of tanh, loses all digits where tanh is nearly 1;
+from ``t = 1 - tanh(abs(x))``, which tanh needs anyway, it is ``t*(2 - t)``.
+``sigmoid(x)`` and ``sigmoid(-x)``, whose product is the derivative of sigmoid, both
+come from ``sigmoid(-abs(x))``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from symgrad import graph
+from symgrad.graph import Call, Const, Node
+from symgrad.ops import apply
+
+_ONE = graph.const(1.0)
+
+
+def share_exponentials(roots: Sequence[Node]) -> list[Node]:
+    """The roots with such pairs computed from one exponential."""
+    order = graph.walk(roots)
+    slopes = {x for node in order if (x := _slope_of_tanh(node)) is not None}
+    pairs = _opposite_sigmoids(order)
+    if not slopes and not pairs:
+        return list(roots)
+    done: dict[Node, Node] = {}
+    for node in order:
+        x = _slope_of_tanh(node)
+        if x is not None:
+            tail = graph.call("tanh_tail", done[x])
+            done[node] = tail * (2.0 - tail)
+        elif _is(node, "tanh") and node.args[0] in slopes:
+            x = done[node.args[0]]
+            done[node] = graph.call("tanh_of_tail", x, graph.call("tanh_tail", x))
+        elif _is(node, "sigmoid") and node.args[0] in pairs:
+            base, positive = pairs[node.args[0]]
+            if base not in done:  # it comes later, but what it is made of does not
+                parts = tuple(done.get(c, c) for c in base.children)
+                done[base] = graph.rebuild(base, parts)
+            done[node] = _sigmoid(done[base], positive)
+        else:
+            done[node] = graph.rebuild(node, tuple(done[c] for c in node.children))
+    return [done[root] for root in roots]
+
+
+def _is(node: Node, op: str) -> bool:
+    return isinstance(node, Call) and node.op == op
+
+
+def _slope_of_tanh(node: Node) -> Node | None:
+    """x of 1 - tanh(x)*tanh(x)."""
+    if not isinstance(node, Call) or node.op != "sub" or node.args[0] is not _ONE:
+        return None
+    square = node.args[1]
+    if not isinstance(square, Call) or square.op != "mul":
+        return None
+    a, b = square.args
+    if a is not b or not isinstance(a, Call) or a.op != "tanh":
+        return None
+    return a.args[0]
+
+
+def _opposite_sigmoids(order: Sequence[Node]) -> dict[Node, tuple[Node, bool]]:
+    """Arguments x and -x of sigmoids: for each, x and whether it is x."""
+    found = [
+        node.args[0]
+        for node in order
+        if isinstance(node, Call) and node.op == "sigmoid"
+    ]
+    seen, pairs = set(found), {}
+    for x in found:
+        other = _negated(x)
+        if other is not None and other in seen:
+            pairs[x], pairs[other] = (other, False), (other, True)
+    return pairs
+
+
+def _negated(x: Node) -> Node | None:
+    """y, if x is -y as it is written: -y, or -c*z where y is c*z."""
+    if not isinstance(x, Call):
+        return None
+    if x.op == "neg":
+        return x.args[0]
+    if x.op == "mul" and isinstance(x.args[0], Const) and x.args[0].value < 0:
+        return graph.call("mul", graph.const(-x.args[0].value), x.args[1])
+    return None
+
+
+def _sigmoid(x: Node, positive: bool) -> Node:
+    """sigmoid(x), or sigmoid(-x), from the smaller of the two."""
+    small = apply("sigmoid", -apply("abs", x))
+    low, high = (small, 1.0 - small) if positive else (1.0 - small, small)
+    return apply("where", x < 0.0, low, high)

@@ -1,0 +1,469 @@
+"""Stable forms of quotients, products, roots and powers: logistic functions, softmax,
+lengths, and quotients of two small numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import reduce
+
+from symgrad import graph
+from symgrad.graph import Node, Reduce
+from symgrad.ops import apply
+from symgrad.simplify.rule import REAL
+from symgrad.simplify.stable_algebra import (
+    ONE,
+    args,
+    constant,
+    is_call,
+    number,
+    over,
+    polynomial,
+    product,
+    ratio,
+    split_coefficient,
+    terms,
+    times,
+    to_node,
+    total,
+    without,
+)
+from symgrad.simplify.stable_logs import (
+    Exponential,
+    are_positive,
+    as_exponential,
+    exponentials,
+    factors,
+    is_shifted,
+    reduced_exponentials,
+    reduced_top,
+    shifted,
+    shifted_reduce,
+    shifted_sum,
+    top_of,
+)
+from symgrad.simplify.stable_step import (
+    below,
+    cosh,
+    exp,
+    expm1,
+    half,
+    hypot,
+    kept,
+    log,
+    log1p,
+    negative,
+    plain_difference,
+    power,
+    sigmoid,
+    sin,
+    sinh,
+    sqrt,
+    stable,
+    tanh,
+    times_constant,
+    u,
+    unguarded,
+    v,
+    w,
+    where,
+)
+from symgrad.simplify.stable_sums import _root_of_square
+
+# --------------------------------------------------------------------------------------
+# Logistic functions
+# --------------------------------------------------------------------------------------
+
+
+def logistic(node: Node) -> Node | None:
+    """``1/(1 + exp(-x)) -> sigmoid(x)`` and ``exp(x)/(exp(x) + exp(y)) ->
+    sigmoid(x - y)``, as often as such a factor occurs."""
+    a, b = args(node)
+    found = factors(b)
+    for k, (factor, sign) in enumerate(found):
+        repeated, base = _repetitions(factor)
+        pair = _two_exponentials(base)
+        if pair is None or sign < 0:
+            continue
+        above = as_exponential(Fraction(1), a)
+        form = _logistic_quotient(above, pair, repeated)
+        if form is None:
+            continue
+        rest = [f for j, f in enumerate(found) if j != k]
+        for other, s in rest:
+            form = form / other if s > 0 else form * other
+        return form
+    return None
+
+
+def _repetitions(factor: Node) -> tuple[int, Node]:
+    """x**n as (n, x)."""
+    if is_call(factor, "pow"):
+        n = number(args(factor)[1])
+        if n is not None and n.denominator == 1 and 2 <= n <= 4:
+            return int(n), args(factor)[0]
+    return 1, factor
+
+
+def _two_exponentials(node: Node) -> tuple[Exponential, Exponential] | None:
+    if is_call(node, "cosh"):
+        return None
+    parts = exponentials(node)
+    if len(parts) != 2 or not are_positive(parts):
+        return None
+    return parts[0], parts[1]
+
+
+def _exponent(e: Exponential) -> Node:
+    return graph.const(0.0) if e.exponent is None else e.exponent
+
+
+def _logistic_quotient(
+    above: Exponential, pair: tuple[Exponential, Exponential], count: int
+) -> Node | None:
+    """(c*f*exp(x)) / (p + q)**count with sigmoids for what matches."""
+    p, q = pair
+    outside = above.factor
+    c = above.c
+    x = above.exponent
+    result: list[Node] = []
+    left = count
+    for one, other in ((p, q), (q, p)):
+        if x is not None and one.exponent is not None and x is one.exponent:
+            result.append(_share(one, other))
+            c, x, left = c / one.c, None, left - 1
+            break
+    plain = [e for e in pair if e.exponent is None]
+    if x is not None or (left and not plain):
+        return None
+    if left:
+        one = plain[0]
+        other = q if one is p else p
+        result += [_share(one, other)] * left
+        c /= one.c**left
+    return times_constant(c, times(outside, reduce(lambda a, b: a * b, result)))
+
+
+def _share(one: Exponential, other: Exponential) -> Node:
+    """one/(one + other) as a sigmoid."""
+    gap = plain_difference(_exponent(one), _exponent(other))
+    if one.c != other.c:
+        gap = gap + log(constant(one.c / other.c))
+    return sigmoid(gap)
+
+
+def hyperbolic_tangent(node: Node) -> Node | None:
+    """``(exp(x) - exp(-x))/(exp(x) + exp(-x)) -> tanh(x)``,
+    ``(1 - exp(-2*x))/(1 + exp(-2*x)) -> tanh(x)``."""
+    (c, a), (d, b) = (split_coefficient(x) for x in args(node))
+    if is_call(a, "sinh") and is_call(b, "cosh") and args(a) == args(b):
+        return times_constant(c / d, tanh(args(a)[0]))
+    if is_call(b, "sinh") and is_call(a, "cosh") and args(a) == args(b):
+        return times_constant(c / d, ONE) / tanh(args(a)[0])
+    pair = _two_exponentials(b)
+    if pair is None:
+        return None
+    if is_call(a, "expm1"):
+        x, y = args(a)[0], graph.const(0.0)
+    else:
+        parts = exponentials(unguarded(a))
+        if len(parts) != 2 or parts[0].c != -parts[1].c:
+            return None
+        if not all(e.factor is ONE for e in parts):
+            return None
+        parts.sort(key=lambda e: -e.c)
+        c *= parts[0].c
+        x, y = (_exponent(e) for e in parts)
+    mine = {_exponent(e) for e in pair}
+    if mine != {x, y} or pair[0].c != pair[1].c:
+        return None
+    return times_constant(c / d / pair[0].c, tanh(half(plain_difference(x, y))))
+
+
+def quotient_of_expm1(node: Node) -> Node | None:
+    """``exp(x)/(exp(x) - 1) -> -1/expm1(-x)``, ``expm1(2*x)/expm1(x) -> exp(x) + 1``,
+    and ``(exp(x) - 1)/x`` by a function that is 1 at 0."""
+    (c, a), (d, b) = (split_coefficient(x) for x in args(node))
+    if is_call(b, "expm1"):
+        (x,) = args(b)
+        above = as_exponential(c, a)
+        if above.exponent is x:
+            return times_constant(-above.c / d, over(above.factor, expm1(negative(x))))
+        if is_call(a, "expm1") and terms(args(a)[0]) == _doubled(x):
+            return times_constant(c / d, exp(x) + 1.0)
+        ratio = _multiple(a, x)
+        return (
+            None
+            if ratio is None
+            else times_constant(c / d * ratio, ONE) / apply("exprel", x)
+        )
+    if is_call(a, "expm1"):
+        ratio = _multiple(args(a)[0], b)
+        if ratio is not None:
+            return times_constant(c / d * ratio, apply("exprel", args(a)[0]))
+    return None
+
+
+def _doubled(x: Node) -> tuple[tuple[Fraction, Node], ...]:
+    return tuple((2 * c, n) for c, n in terms(x))
+
+
+def _multiple(a: Node, b: Node) -> Fraction | None:
+    """The literal a/b, if it is one and b no literal."""
+    (c, x), (d, y) = split_coefficient(a), split_coefficient(b)
+    return c / d if x is y and x is not ONE and d else None
+
+
+def exp_over_expm1(node: Node) -> Node | None:
+    """``y/expm1(x)*exp(x) -> -y/expm1(-x)``: neither factor overflows."""
+    found = factors(node)
+    for above, sign in found:
+        if sign < 0 or not is_call(above, "exp"):
+            continue
+        for under, s in found:
+            if s < 0 and is_call(under, "expm1") and args(under) == args(above):
+                rest = [f for f in found if f != (above, sign)]
+                rest.remove((under, s))
+                result = constant(Fraction(-1))
+                for f, k in rest:
+                    result = times_constant(
+                        Fraction(1), result * f if k > 0 else result / f
+                    )
+                return result / expm1(negative(args(above)[0]))
+    return None
+
+
+def quotient_in_cases(node: Node) -> Node | None:
+    """A form in two cases over what its first case has as a factor: ``a`` of the
+    quadratic formula, ``n`` of ``(x**n - 1)/n``."""
+    a, b = args(node)
+    c, cases = split_coefficient(a)
+    if not is_call(cases, "where") or not is_call(args(cases)[2], "fma"):
+        return None
+    condition, near, other = args(cases)
+    better = _without_factor(near, b)
+    if better is None:
+        return None
+    return times_constant(c, where(condition, better, other / b))
+
+
+def _without_factor(near: Node, b: Node) -> Node | None:
+    """near/b, if a factor of b is one of near and b is a product of powers."""
+    divisor = polynomial(b)
+    if len(divisor) != 1:
+        return None
+    ((m, c),) = divisor.items()
+    inside = args(near)[0] if is_call(near, "expm1") else near
+    found = ratio(inside)
+    if found is None or not found.above:
+        return None
+    common = {
+        (atom, k)
+        for atom, k in m
+        if k > 0 and all(dict(p).get(atom, 0) >= k for p in found.above)
+    }
+    if len(common) != len(m):
+        return None
+    inverse = frozenset((atom, -k) for atom, k in m)
+    left = product(found.above, {inverse: 1 / c})
+    if left is None:
+        return None
+    result = to_node(left)
+    for node in found.below:
+        result = result / node
+    if is_call(near, "expm1"):
+        return result * apply("exprel", inside)
+    return result
+
+
+def sine_over_argument(node: Node) -> Node | None:
+    """``sin(x)/x`` and ``sin(x)**2/x**2`` by the spherical Bessel function, 1 at 0."""
+    (c, a), (d, b) = (split_coefficient(x) for x in args(node))
+    if is_call(a, "sin"):
+        ratio = _multiple(args(a)[0], b)
+        if ratio is not None:
+            return times_constant(c / d * ratio, apply("spherical_j0", args(a)[0]))
+    if is_call(a, "mul") and args(a)[0] is args(a)[1] and is_call(args(a)[0], "sin"):
+        (x,) = args(args(a)[0])
+        root = _root_of_square(Fraction(1), b)
+        ratio = None if root is None else _multiple(x, root)
+        if ratio is not None:
+            bessel = apply("spherical_j0", x)
+            return times_constant(c / d * ratio * ratio, bessel * bessel)
+    return None
+
+
+# --------------------------------------------------------------------------------------
+# Softmax
+# --------------------------------------------------------------------------------------
+
+
+def softmax(node: Node) -> Node | None:
+    """``exp(x)/sum(exp(x)) -> exp(x - logsumexp(x))``; quotients of other sums of
+    exponentials are both shifted by the largest exponent."""
+    a, b = args(node)
+    e = reduced_exponentials(b)
+    if e is not None and isinstance(b, Reduce):
+        return _over_reduced(a, b, e)
+    parts = exponentials(b)
+    if not 2 <= len(parts) <= 6 or is_call(b, "expm1", "cosh"):
+        return None
+    if any(e.c < 0 or is_shifted(e) for e in parts):
+        return None
+    shift = top_of(parts)
+    above = _shifted_numerator(a, shift)
+    return None if above is None else above / shifted_sum(parts, shift)
+
+
+def _over_reduced(a: Node, b: Reduce, e: Exponential) -> Node | None:
+    above = as_exponential(Fraction(1), a)
+    plain = e.factor is ONE and e.c == 1
+    if plain and above.exponent is not None and e.exponent is not None:
+        lse = graph.reduce_("logsumexp", b.indices, e.exponent)
+        form = exp(above.exponent - lse)
+        return times_constant(above.c, times(above.factor, form))
+    shift = reduced_top(b, e)
+    form = _shifted_numerator(a, shift)
+    return None if form is None else form / shifted_reduce(b, e, shift)
+
+
+def _shifted_numerator(a: Node, shift: Node) -> Node | None:
+    """The numerator times exp(-shift), if it has an exponential."""
+    e = as_exponential(Fraction(1), a)
+    if e.exponent is not None:
+        return shifted(e, shift)
+    c, rest = split_coefficient(a)
+    inner = reduced_exponentials(rest)
+    if inner is not None and isinstance(rest, Reduce):
+        return times_constant(c, shifted_reduce(rest, inner, shift))
+    parts = exponentials(rest)
+    if 2 <= len(parts) <= 6 and all(p.exponent is not None for p in parts):
+        return times_constant(c, shifted_sum(parts, shift))
+    return None
+
+
+# --------------------------------------------------------------------------------------
+# Roots and powers
+# --------------------------------------------------------------------------------------
+
+
+def length(node: Node) -> Node | None:
+    """``sqrt(x*x + y*y) -> hypot(x, y)``, which neither overflows nor underflows."""
+    inside = args(node)[0]
+    parts = terms(inside)
+    if not 2 <= len(parts) <= 4:
+        return None
+    roots = [_root_of_square(c, n) if c > 0 else None for c, n in parts]
+    if any(r is None for r in roots):
+        return None
+    return reduce(hypot, (r for r in roots if r is not None))
+
+
+def length_of_sum(node: Node) -> Node | None:
+    """``sqrt(sum(x*x)) -> norm(x)``, whose gradient at 0 is 0."""
+    inside = args(node)[0]
+    if not isinstance(inside, Reduce) or inside.kind != "sum":
+        return None
+    root = _root_of_square(Fraction(1), inside.body)
+    return None if root is None else graph.reduce_("norm", inside.indices, root)
+
+
+def root_of_exp(node: Node) -> Node | None:
+    """``sqrt(exp(x)) -> exp(x/2)``."""
+    inside = args(node)[0]
+    return exp(half(args(inside)[0])) if is_call(inside, "exp") else None
+
+
+def power_of_exp(node: Node) -> Node | None:
+    """``exp(x)**n -> exp(n*x)``."""
+    base, n = args(node)
+    return exp(n * args(base)[0]) if is_call(base, "exp") else None
+
+
+def power_near_one(node: Node) -> Node | None:
+    """``(1 + x)**n -> exp(n*log1p(x))`` where x is small."""
+    base, n = args(node)
+    value = number(n)
+    if value is not None and (value * 2).denominator == 1 and abs(value) <= 8:
+        return None
+    parts = terms(base)
+    if (Fraction(1), ONE) not in parts or len(parts) != 2:
+        return None
+    small = total(without(parts, (Fraction(1), ONE)))
+    near = exp(n * log1p(where(below(small, 0.5), small, 0.0)))
+    return where(below(small, 0.5), near, power(kept(base, -0.0), n))
+
+
+def arc_cosine(node: Node) -> Node | None:
+    """``acos(1 - x) -> 2*asin(sqrt(x/2))``."""
+    parts = terms(args(node)[0])
+    if (Fraction(1), ONE) not in parts or len(parts) != 2:
+        return None
+    small = total((-c, x) for c, x in without(parts, (Fraction(1), ONE)))
+    return 2.0 * apply("asin", sqrt(half(small)))
+
+
+def slope_of_sigmoid(node: Node) -> Node | None:
+    """``sigmoid(x)/sigmoid(-x) -> exp(x)``."""
+    a, b = args(node)
+    if not is_call(a, "sigmoid") or not is_call(b, "sigmoid"):
+        return None
+    x, y = args(a)[0], args(b)[0]
+    return exp(x) if negative(x) is y or negative(y) is x else None
+
+
+# --------------------------------------------------------------------------------------
+# The rows
+# --------------------------------------------------------------------------------------
+
+_ROW = graph.index(4)
+_X = graph.load(graph.input_("rows", (4,)), [_ROW])
+
+
+def _sum(body: Node) -> Node:
+    return graph.reduce_("sum", [_ROW], body)
+
+
+_Rewrite = Callable[[Node], Node | None]
+
+# fmt: off
+RATIOS = (
+    stable("tanh", "div", hyperbolic_tangent,
+           (expm1(-2.0*u)/(1.0 + exp(-2.0*u)), sinh(u)/cosh(u),
+            (exp(u) - exp(v))/(exp(u) + exp(v)), cosh(u)/sinh(u)),
+           u=(750.0, 3000.0), v=(750.0, 3000.0)),
+    stable("sigmoid", "div", logistic,
+           (exp(u)/(1.0 + exp(u)), exp(u)/(exp(u) + exp(v)), w/(1.0 + exp(-u)),
+            exp(-u)/power(1.0 + exp(-u), 2.0), 3.0/(2.0 + 5.0*exp(-u))),
+           u=(711.0, 3000.0), v=(710.0, 3000.0), w=(1.0, 2.0)),
+    stable("quotient-of-expm1", "div", quotient_of_expm1,
+           (exp(u)/expm1(u), expm1(2.0*u)/expm1(u)), u=(750.0, 3000.0)),
+    stable("expm1-over-argument", "div", quotient_of_expm1,
+           (expm1(2.0*u)/u, u/expm1(u)), REAL),
+    stable("sine-over-argument", "div", sine_over_argument,
+           (sin(u)/u, sin(0.5*u)*sin(0.5*u)/(u*u)), REAL),
+    stable("sigmoid-over-sigmoid", "div", slope_of_sigmoid,
+           (sigmoid(u)/sigmoid(-u),), REAL),
+    stable("softmax", "div", softmax,
+           (exp(u)/_sum(exp(_X)), _sum(_X*exp(_X))/_sum(exp(_X)),
+            exp(u)/_sum(_X*_X*exp(_X)), exp(u)/(exp(u) + exp(v) + exp(w))),
+           u=(750.0, 760.0), v=(750.0, 760.0), w=(750.0, 760.0), rows=(750.0, 760.0)),
+    stable("hypot", "sqrt", length,
+           (sqrt(u*u + v*v), sqrt(1.0 + power(u, 2.0)), sqrt(u*u + v*v + 4.0*w*w)),
+           u=(1e160, 1e300), v=(1e160, 1e300), w=(1e160, 1e300)),
+    stable("norm", "sqrt", length_of_sum, (sqrt(_sum(_X*_X)),), rows=(1e160, 1e300)),
+    stable("root-of-exp", "sqrt", root_of_exp, (sqrt(exp(u)),), u=(750.0, 1400.0)),
+    stable("power-of-exp", "pow", power_of_exp, (power(exp(v), u),),
+           u=(1e-3, 1e-2), v=(750.0, 1e4)),
+    stable("quotient-in-cases", "div", quotient_in_cases,
+           (where(v > 0.0, u*v/(u + v), kept(u, v))/u,
+            where(v > 0.0, expm1(u*v), kept(u, v))/u), REAL),
+    stable("exp-over-expm1", "mul", exp_over_expm1,
+           (v/expm1(u)*exp(u),), u=(750.0, 3000.0)),
+    stable("arc-cosine", "acos", arc_cosine, (apply("acos", 1.0 - u),),
+           u=(1e-12, 1e-3)),
+)
+POWER_NEAR_ONE = stable(
+    "power-near-one", "pow", power_near_one,
+    (power(1.0 + u, v),), u=(1e-9, 1e-5), v=(1e6, 1e9))
+# fmt: on

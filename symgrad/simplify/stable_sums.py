@@ -1,0 +1,741 @@
+"""Stable forms of sums and differences: what cancels, cancels as a formula.
+
+A sum is read as terms (stable_algebra.terms), so that ``a + exp(x) - 1`` is recognised
+however it is written. Most forms are those of Hamming, Numerical Methods for Scientists
+and Engineers (2nd ed., 1973), chapter 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from itertools import combinations, permutations
+
+from symgrad import graph
+from symgrad.graph import Node
+from symgrad.simplify.rule import REAL
+from symgrad.simplify.stable_algebra import (
+    ONE,
+    Monomial,
+    Poly,
+    Term,
+    args,
+    cancelled,
+    cancels,
+    difference,
+    is_call,
+    multiple,
+    number,
+    over,
+    plus,
+    polynomial,
+    product,
+    radicand,
+    split_coefficient,
+    terms,
+    times,
+    to_node,
+    total,
+    without,
+)
+from symgrad.simplify.stable_step import (
+    atan,
+    atan2,
+    atanh,
+    below,
+    cos,
+    cosh,
+    divided,
+    double,
+    erf,
+    erfc,
+    exp,
+    expm1,
+    half,
+    hypot,
+    joined,
+    kept,
+    log,
+    log1p,
+    negative,
+    opposite,
+    plain_difference,
+    power,
+    sigmoid,
+    sin,
+    sinh,
+    softplus,
+    sqrt,
+    stable,
+    tan,
+    tanh,
+    times_constant,
+    u,
+    v,
+    w,
+    where,
+)
+
+Parts = Sequence[Term]
+
+
+def argument(node: Node, op: str) -> Node | None:
+    """What ``op`` is applied to, if the node is such a call."""
+    return args(node)[0] if is_call(node, op) else None
+
+
+def _opposites(parts: Parts, op: str) -> Iterator[tuple[Term, Term, Node, Node]]:
+    """Pairs of terms ``c*op(a)`` and ``-c*op(b)``, c > 0."""
+    found = [t for t in parts if is_call(t[1], op)]
+    for p, q in permutations(found, 2):
+        if p[0] == -q[0] and p[0] > 0:
+            yield p, q, args(p[1])[0], args(q[1])[0]
+
+
+def _with(parts: Parts, used: Parts, c: Fraction, node: Node) -> Node:
+    """The sum in which ``c * node`` stands for the terms ``used``."""
+    rest = without(parts, *used)
+    stands = times_constant(c, node)
+    return total((*rest, split_coefficient(stands))) if rest else stands
+
+
+# --------------------------------------------------------------------------------------
+# Polynomials and fractions
+# --------------------------------------------------------------------------------------
+
+
+def cancel_terms(node: Node) -> Node | None:
+    """``(x + 1)**2 - 1 -> x*(x + 2)`` and ``1/(x + 1) - 1/x -> -1/(x*(x + 1))``."""
+    a, b = args(node)
+    sign = Fraction(1 if is_call(node, "add") else -1)
+    found = cancelled(((Fraction(1), a), (sign, b)))
+    parts = terms(node)
+    if found is None and len(parts) > 2:
+        found = cancelled(parts)
+    return None if found is node else found
+
+
+def _root_of_square(c: Fraction, node: Node) -> Node | None:
+    """What ``c*node`` (c > 0) is the square of, if that can be seen."""
+    root = _exact_root(c)
+    if root is None:
+        return None
+    if node is ONE:
+        base: Node | None = ONE
+    elif is_call(node, "mul") and args(node)[0] is args(node)[1]:
+        base = args(node)[0]
+    elif is_call(node, "pow"):
+        x, n = args(node)
+        k = number(n)
+        base = None if k is None or k % 2 or k <= 0 else _integer_power(x, k / 2)
+    else:
+        base = None
+    return None if base is None else times_constant(root, base)
+
+
+def _integer_power(x: Node, k: Fraction) -> Node:
+    return x if k == 1 else power(x, float(k))
+
+
+def _exact_root(c: Fraction) -> Fraction | None:
+    above, below_ = (round(float(n) ** 0.5) for n in (c.numerator, c.denominator))
+    root = Fraction(above, below_) if below_ else Fraction(0)
+    return root if root * root == c else None
+
+
+def difference_of_squares(node: Node) -> Node | None:
+    """``a**2 - b**2 -> (a - b)*(a + b)``: squares overflow, and round."""
+    parts = terms(node)
+    if len(parts) != 2:
+        return None
+    (c, a), (d, b) = sorted(parts, key=lambda t: -t[0])
+    if not c > 0 > d or any(is_call(n, "mul") and _is_tanh(n) for n in (a, b)):
+        return None
+    scale = c if _exact_root(c) is None and c == -d else Fraction(1)
+    one, other = _root_of_square(c / scale, a), _root_of_square(-d / scale, b)
+    if one is None or other is None or (one is ONE and other is ONE):
+        return None
+    low = difference(one, other)
+    return times_constant(
+        scale, (one - other if low is None else low) * _plain_sum(one, other)
+    )
+
+
+def _is_tanh(square: Node) -> bool:
+    """The 1 - tanh(x)**2 of derivatives stays one fused operation."""
+    return is_call(args(square)[0], "tanh")
+
+
+def _plain_sum(a: Node, b: Node) -> Node:
+    return total(joined(terms(a), terms(b))) if terms(a) and terms(b) else a + b
+
+
+# --------------------------------------------------------------------------------------
+# Differences of one function at two places
+# --------------------------------------------------------------------------------------
+
+
+def difference_of_exponentials(node: Node) -> Node | None:
+    """``exp(a) - exp(b) -> exp(b)*expm1(a - b)`` where a is near b; else as it was."""
+    parts = terms(node)
+    for p, q, a, b in _opposites(parts, "exp"):
+        if opposite(a, b):
+            return _with(parts, (p, q), 2 * p[0], sinh(a))
+        gap = plain_difference(a, b)
+        near = exp(b) * expm1(gap)
+        guarded = where(below(gap, 1.0), near, kept(p[1], -q[1]))
+        return _with(parts, (p, q), p[0], guarded)
+    return None
+
+
+def exponential_minus_one(node: Node) -> Node | None:
+    """``c*exp(u) - c -> c*expm1(u)``."""
+    parts = terms(node)
+    for p in parts:
+        inside = argument(p[1], "exp")
+        if inside is not None and (-p[0], ONE) in parts:
+            return _with(parts, (p, (-p[0], ONE)), p[0], expm1(inside))
+    return None
+
+
+def _even_pair(parts: Parts, op: str) -> tuple[Term, Term, Node] | None:
+    """``c*op(a)`` and ``c*op(-a)``."""
+    found = [t for t in parts if is_call(t[1], op)]
+    for p, q in permutations(found, 2):
+        if p[0] == q[0] and opposite(args(p[1])[0], args(q[1])[0]):
+            return p, q, args(p[1])[0]
+    return None
+
+
+def second_difference_of_exp(node: Node) -> Node | None:
+    """``exp(x) - 2 + exp(-x) -> 4*sinh(x/2)**2``."""
+    parts = terms(node)
+    pair = _even_pair(parts, "exp")
+    if pair is not None:
+        p, q, a = pair
+        used = (p, q, (-2 * p[0], ONE))
+        if used[2] not in parts:
+            return None
+    else:
+        pair = _even_pair(parts, "expm1")
+        if pair is None:
+            return None
+        p, q, a = pair
+        used = (p, q)
+    root = sinh(half(a))
+    return _with(parts, used, 4 * p[0], root * root)
+
+
+def sum_of_exponentials(node: Node) -> Node | None:
+    """``exp(x) + exp(-x) -> 2*cosh(x)``."""
+    parts = terms(node)
+    pair = _even_pair(parts, "exp")
+    if pair is None or any(t[1] is ONE for t in parts):
+        return None
+    p, q, a = pair
+    return _with(parts, (p, q), 2 * p[0], cosh(a))
+
+
+def _plus_one(node: Node) -> tuple[str, Node] | None:
+    """What a logarithm is of: log(a) -> a, log1p(u) -> 1 + u."""
+    if is_call(node, "log"):
+        return "log", args(node)[0]
+    if is_call(node, "log1p"):
+        return "log1p", args(node)[0] + 1.0
+    return None
+
+
+def log_of_ratio(a: Node, b: Node, gap: Node) -> Node:
+    """log(a/b), where a - b = gap: log1p of a positive number, so nothing cancels."""
+    up = graph.comparison("gt", gap / b, 0.0)
+    ratio = where(up, gap / b, -gap / a)
+    return where(up, 1.0, -1.0) * log1p(ratio)
+
+
+def difference_of_logs(node: Node) -> Node | None:
+    """``log(a) - log(b) -> log1p((a - b)/b)`` where a - b simplifies."""
+    parts = terms(node)
+    found = [(t, a[1]) for t in parts if (a := _plus_one(t[1])) is not None]
+    for (p, a), (q, b) in permutations(found, 2):
+        if p[0] != -q[0] or p[0] < 0:
+            continue
+        form = symmetric_log(a, b)
+        if form is None:
+            gap = difference(a, b)
+            form = None if gap is None else log_of_ratio(a, b, gap)
+        if form is not None:
+            return _with(parts, (p, q), p[0], form)
+    return None
+
+
+def symmetric_log(a: Node, b: Node) -> Node | None:
+    """log((1 + u)/(1 - u)) = 2*atanh(u); also of multiples."""
+    middle = plus(polynomial(a), polynomial(b))
+    if len(middle) != 1:
+        return None
+    apart = plus(polynomial(a), multiple(polynomial(b), Fraction(-1)))
+    if len(apart) != 1:
+        return None
+    ((m, c),), ((n, d),) = middle.items(), apart.items()
+    if m or c == 0:
+        return None
+    return 2.0 * atanh(to_node({n: d / c}))
+
+
+def weighted_logs(node: Node) -> Node | None:
+    """``(n+1)*log(n+1) - n*log(n) -> n*log1p(1/n) + log(n+1)``."""
+    parts = [t for t in terms(node) if is_call(t[1], "mul")]
+    for p, q in permutations(parts, 2):
+        one, other = _log_factor(p[1]), _log_factor(q[1])
+        if one is None or other is None or p[0] < 0:
+            continue
+        (a, f), (b, g) = one, other
+        both = cancelled(((p[0], f), (q[0], g)))
+        gap = difference(a, b)
+        if both is None or gap is None or both.type != node.type:
+            continue
+        form = times_constant(-q[0], g) * log_of_ratio(a, b, gap) + both * log(a)
+        return _with(terms(node), (p, q), Fraction(1), form)
+    return None
+
+
+def _log_factor(node: Node) -> tuple[Node, Node] | None:
+    """``f * log(a)`` as (a, f)."""
+    for x, f in (args(node), args(node)[::-1]):
+        found = _plus_one(x)
+        if found is not None:
+            return found[1], f
+    return None
+
+
+def difference_of_roots(node: Node) -> Node | None:
+    """``sqrt(a) - sqrt(b) -> (a - b)/(sqrt(a) + sqrt(b))`` where a - b simplifies."""
+    parts = terms(node)
+    for p, q, a, b in _opposites(parts, "sqrt"):
+        gap = difference(a, b)
+        if gap is not None:
+            return _with(parts, (p, q), p[0], gap / (p[1] + q[1]))
+    return None
+
+
+def difference_of_inverse_roots(node: Node) -> Node | None:
+    """``1/sqrt(a) - 1/sqrt(b) -> (b - a)/(sqrt(a)*sqrt(b)*(sqrt(a) + sqrt(b)))``."""
+    parts = terms(node)
+    roots = [(t, r) for t in parts if (r := _inverse_root(t[1])) is not None]
+    for (p, r), (q, s) in permutations(roots, 2):
+        if p[0] == -q[0] and p[0] > 0:
+            gap = difference(_squared(s), _squared(r))
+            if gap is not None:
+                return _with(parts, (p, q), p[0], over(over(gap / (r + s), r), s))
+    return None
+
+
+def _squared(root: Node) -> Node:
+    inside = radicand(root)
+    return ONE if inside is None else inside
+
+
+def _inverse_root(node: Node) -> Node | None:
+    """r of 1/r, if r is a square root or 1."""
+    if node is ONE:
+        return ONE
+    if not is_call(node, "div") or args(node)[0] is not ONE:
+        return None
+    return args(node)[1] if radicand(args(node)[1]) is not None else None
+
+
+def difference_of_sigmoids(node: Node) -> Node | None:
+    """``sigmoid(x) - sigmoid(-x) -> tanh(x/2)``, of softplus x."""
+    parts = terms(node)
+    for op in ("sigmoid", "softplus"):
+        for p, q, a, b in _opposites(parts, op):
+            if opposite(a, b):
+                form = tanh(half(a)) if op == "sigmoid" else a
+                return _with(parts, (p, q), p[0], form)
+    return None
+
+
+def conjugate(node: Node) -> Node | None:
+    """``r + sqrt(a) -> (a - r**2)/(sqrt(a) - r)`` where r < 0 and a - r**2 simplifies:
+    the quadratic formula, and ``sqrt(1 + x) - 1``."""
+    parts = terms(node)
+    for p in parts:
+        a = radicand(p[1])
+        if a is None or not 2 <= len(parts) <= 4:
+            continue
+        sign = 1 if p[0] > 0 else -1
+        rest = tuple((sign * c, n) for c, n in without(parts, p))
+        r, root = total(rest), times_constant(sign * p[0], p[1])
+        above = _conjugate_product(p[0], a, r)
+        if above is None:
+            continue
+        better = divided(above, kept(root, negative(r)))
+        known = number(r)
+        if known is not None:
+            if known > 0:
+                continue
+            return times_constant(Fraction(sign), better)
+        chosen = where(graph.comparison("lt", r, 0.0), better, kept(root, r))
+        return times_constant(Fraction(sign), chosen)
+    return None
+
+
+def _conjugate_product(c: Fraction, a: Node, r: Node) -> Node | None:
+    """c**2*a - r**2, if it simplifies."""
+    base = polynomial(r)
+    square = product(base, base)
+    if square is None:
+        return None
+    inside, below_ = polynomial(a), multiple(square, Fraction(-1))
+    inside = multiple(inside, c * c)
+    whole = plus(inside, below_)
+    if not whole or len(whole) > 4 or not cancels((inside, below_), whole):
+        return None
+    return to_node(whole)
+
+
+def difference_of_powers(node: Node) -> Node | None:
+    """``a**c - b**c -> b**c*expm1(c*log1p((a - b)/b))`` where a is near b."""
+    parts = terms(node)
+    found = [(t, b) for t in parts if (b := _power_parts(t[1])) is not None]
+    for (p, (a, n)), (q, (b, k)) in permutations(found, 2):
+        if p[0] != -q[0] or p[0] < 0 or n is not k:
+            continue
+        gap = difference(a, b)
+        if gap is not None:
+            near = q[1] * expm1(n * log1p(gap / b))
+            chosen = where(below(gap / b, 0.5), near, kept(p[1], -q[1]))
+            return _with(parts, (p, q), p[0], chosen)
+    return None
+
+
+def _power_parts(node: Node) -> tuple[Node, Node] | None:
+    if is_call(node, "pow"):
+        x, n = args(node)
+        return x, n
+    if is_call(node, "cbrt"):
+        return args(node)[0], graph.const(1.0) / 3.0
+    return None
+
+
+def power_minus_one(node: Node) -> Node | None:
+    """``(1 + x)**n - 1 -> expm1(n*log1p(x))`` where x is small, ``x**n - 1 ->
+    expm1(n*log(x))`` where n is."""
+    parts = terms(node)
+    for p in parts:
+        if (-p[0], ONE) not in parts or not is_call(p[1], "pow"):
+            continue
+        x, n = args(p[1])
+        inside = terms(x)
+        if (Fraction(1), ONE) in inside:
+            small = total(without(inside, (Fraction(1), ONE)))
+            exponent, near = n * log1p(small), below(small, 0.5)
+        elif number(n) is None:
+            exponent = n * log(x)
+            near = below(exponent, 1.0)
+        else:
+            continue
+        chosen = where(near, expm1(exponent), kept(p[1], -1.0))
+        return _with(parts, (p, (-p[0], ONE)), p[0], chosen)
+    return None
+
+
+def _angles(
+    op: str, form: Callable[[Node, Node, Node], Node]
+) -> Callable[[Node], Node | None]:
+    """``c*op(a) - c*op(b)`` by ``form(a, b, a - b)``, where a - b simplifies."""
+
+    def rewrite(node: Node) -> Node | None:
+        parts = terms(node)
+        for p, q, a, b in _opposites(parts, op):
+            gap = difference(a, b)
+            if gap is not None:
+                return _with(parts, (p, q), p[0], form(a, b, gap))
+        return None
+
+    return rewrite
+
+
+def _middle(a: Node, b: Node) -> Node:
+    return half(_plain_sum(a, b))
+
+
+difference_of_sines = _angles(
+    "sin", lambda a, b, gap: 2.0 * sin(half(gap)) * cos(_middle(a, b))
+)
+difference_of_cosines = _angles(
+    "cos", lambda a, b, gap: -2.0 * sin(half(gap)) * sin(_middle(a, b))
+)
+difference_of_tangents = _angles("tan", lambda a, b, gap: sin(gap) / (cos(a) * cos(b)))
+difference_of_arctangents = _angles("atan", lambda a, b, gap: atan2(gap, 1.0 + a * b))
+
+
+# --------------------------------------------------------------------------------------
+# One function and a constant
+# --------------------------------------------------------------------------------------
+
+
+def _square_of_sine(x: Node) -> Node:
+    root = sin(half(x))
+    return -2.0 * (root * root)
+
+
+def _square_of_sinh(x: Node) -> Node:
+    root = sinh(half(x))
+    return 2.0 * (root * root)
+
+
+# c*f(u) + k for k = ratio*c:  (f, ratio) -> form of f(u) + ratio
+COMPLEMENTS: dict[tuple[str, Fraction], Callable[[Node], Node]] = {
+    ("cos", Fraction(-1)): _square_of_sine,
+    ("cosh", Fraction(-1)): _square_of_sinh,
+    ("sigmoid", Fraction(-1)): lambda x: -sigmoid(negative(x)),
+    ("sigmoid", Fraction(-1, 2)): lambda x: 0.5 * tanh(half(x)),
+    ("tanh", Fraction(-1)): lambda x: -2.0 * sigmoid(negative(double(x))),
+    ("tanh", Fraction(1)): lambda x: 2.0 * sigmoid(double(x)),
+    ("erf", Fraction(-1)): lambda x: -erfc(x),
+    ("erf", Fraction(1)): lambda x: erfc(negative(x)),
+    ("erfc", Fraction(-1)): lambda x: -erf(x),
+    ("erfc", Fraction(-2)): lambda x: -erfc(negative(x)),
+}
+
+
+def complement(node: Node) -> Node | None:
+    """``1 - cos(x) -> 2*sin(x/2)**2``, ``1 - sigmoid(x) -> sigmoid(-x)``, and so on."""
+    parts = terms(node)
+    literal = [t for t in parts if t[1] is ONE]
+    if not literal:
+        return None
+    for p in parts:
+        if is_call(p[1], "cos", "cosh", "sigmoid", "tanh", "erf", "erfc"):
+            (x,) = args(p[1])
+            assert isinstance(p[1], graph.Call)
+            form = COMPLEMENTS.get((p[1].op, literal[0][0] / p[0]))
+            if form is not None:
+                return _with(parts, (p, literal[0]), p[0], form(x))
+    return None
+
+
+def complement_of_square(node: Node) -> Node | None:
+    """``1 - cos(x)**2 -> sin(x)**2`` and the reverse."""
+    parts = terms(node)
+    for p in parts:
+        if (-p[0], ONE) not in parts:
+            continue
+        base = _root_of_square(Fraction(1), p[1]) if p[1] is not ONE else None
+        if base is not None and is_call(base, "sin", "cos"):
+            other = (cos if is_call(base, "sin") else sin)(args(base)[0])
+            return _with(parts, (p, (-p[0], ONE)), -p[0], other * other)
+    return None
+
+
+# --------------------------------------------------------------------------------------
+# Common factors
+# --------------------------------------------------------------------------------------
+
+_UNDER_FACTOR = (
+    exponential_minus_one,
+    complement,
+    difference_of_exponentials,
+    difference_of_sigmoids,
+    difference_of_logs,
+    difference_of_sines,
+    difference_of_cosines,
+    difference_of_roots,
+)
+
+
+def under_common_factor(node: Node) -> Node | None:
+    """``y*exp(x) - y -> y*expm1(x)``: forms of two terms that share a factor."""
+    parts = terms(node)
+    if not 2 <= len(parts) <= 4:
+        return None
+    for (c, a), (d, b) in combinations(parts, 2):
+        split = _split_common(a, b)
+        if split is None:
+            continue
+        common, x, y = split
+        inner = total(((c, x), (d, y)))
+        for form in _UNDER_FACTOR:
+            found = form(inner)
+            if found is not None:
+                return _with(parts, ((c, a), (d, b)), Fraction(1), common * found)
+    return None
+
+
+def _split_common(a: Node, b: Node) -> tuple[Node, Node, Node] | None:
+    """The common factor of two products, and what they have beside it: a call or 1."""
+    p, q = polynomial(a), polynomial(b)
+    if len(p) != 1 or len(q) != 1:
+        return None
+    ((m, c),), ((n, d),) = p.items(), q.items()
+    other = dict(n)
+    common = frozenset((x, k) for x, k in _shared_powers(m, other) if k)
+    if not common or c != 1 or d != 1:
+        return None
+    inverse = {frozenset((x, -k) for x, k in common): Fraction(1)}
+    x, y = (product(r, inverse) for r in (p, q))
+    if x is None or y is None or not (_is_single(x) and _is_single(y)):
+        return None
+    return to_node({common: Fraction(1)}), to_node(x), to_node(y)
+
+
+def _shared_powers(m: Monomial, other: dict[Node, int]) -> Iterator[tuple[Node, int]]:
+    for x, k in m:
+        n = other.get(x, 0)
+        yield x, min(k, n) if k > 0 and n > 0 else max(k, n) if k < 0 and n < 0 else 0
+
+
+def _is_single(p: Poly) -> bool:
+    ((m, _),) = p.items()
+    return not m or (len(m) == 1 and all(k == 1 for _, k in m))
+
+
+# --------------------------------------------------------------------------------------
+# Variance
+# --------------------------------------------------------------------------------------
+
+
+def variance(node: Node) -> Node | None:
+    """``mean(x*y) - mean(x)*mean(y) -> mean((x - mean(x))*(y - mean(y)))``, also with
+    sums. Not where the data are shifted already, as those of ``var``.
+
+    Source: Chan, Golub & LeVeque, The American Statistician 37 (1983) 242.
+    """
+    parts = terms(node)
+    for p, q in permutations(parts, 2):
+        squares, sums = _reductions(p[1]), _reductions(q[1])
+        if len(squares) != 1 or len(sums) != 2:
+            continue
+        (whole,), (a, b) = squares, sums
+        if not _is_product(whole, a, b):
+            continue
+        count = ONE
+        for i in whole.indices:
+            count = times(count, graph.to_float(i.extent))
+        balance = plus(_times_poly(p, a * b), _times_poly(q, whole * count))
+        if balance:
+            continue
+        inner = (a.body - a / count) * (b.body - b / count)
+        centred = graph.reduce_("sum", whole.indices, inner)
+        scale = _replaced(p[1], whole, centred)
+        if scale is not None:
+            return _with(parts, (p, q), p[0], scale)
+    return None
+
+
+def _times_poly(term: Term, factor: Node) -> dict:
+    found = product(multiple(polynomial(term[1]), term[0]), polynomial(factor))
+    return {frozenset(): Fraction(1)} if found is None else found
+
+
+def _reductions(node: Node, depth: int = 6) -> list[graph.Reduce]:
+    """The sums that are factors of a product, each as often as it occurs."""
+    if isinstance(node, graph.Reduce) and node.kind == "sum":
+        return [node]
+    if depth and is_call(node, "mul"):
+        return [r for a in args(node) for r in _reductions(a, depth - 1)]
+    if depth and is_call(node, "div"):
+        return _reductions(args(node)[0], depth - 1)
+    if depth and is_call(node, "pow") and number(args(node)[1]) == 2:
+        return _reductions(args(node)[0], depth - 1) * 2
+    return []
+
+
+def _is_product(whole: graph.Reduce, a: graph.Reduce, b: graph.Reduce) -> bool:
+    if not whole.indices == a.indices == b.indices or not a.body.free:
+        return False
+    if any(is_call(n, "stop_gradient") for n in graph.walk((a.body, b.body))):
+        return False
+    both = product(polynomial(a.body), polynomial(b.body))
+    return both is not None and both == polynomial(whole.body)
+
+
+def _replaced(node: Node, old: Node, new: Node, depth: int = 6) -> Node | None:
+    """A product with one factor exchanged."""
+    if node is old:
+        return new
+    if depth and is_call(node, "mul", "div"):
+        a, b = args(node)
+        left = _replaced(a, old, new, depth - 1)
+        if left is not None:
+            return graph.rebuild(node, (left, b))
+        right = _replaced(b, old, new, depth - 1) if is_call(node, "mul") else None
+        return None if right is None else graph.rebuild(node, (a, right))
+    return None
+
+
+# --------------------------------------------------------------------------------------
+# The rows
+# --------------------------------------------------------------------------------------
+
+_ROW = graph.index(4)
+_X = graph.load(graph.input_("rows", (4,)), [_ROW])
+_MEAN = graph.reduce_("sum", [_ROW], _X) / 4.0
+_MEAN_SQUARE = graph.reduce_("sum", [_ROW], _X * _X) / 4.0
+
+# fmt: off
+SUMS = (
+    stable("variance", "sub,add", variance,
+           (_MEAN_SQUARE - _MEAN * _MEAN,), rows=(1e4, 1.001e4)),
+    stable("difference-of-squares", "sub,add", difference_of_squares,
+           (u*u - v*v, power(u, 2.0) - 1.0), u=(1e155, 1e160), v=(1e155, 1e160)),
+    stable("cancel-terms", "sub,add", cancel_terms,
+           (1.0/(u + 1.0) - 1.0/u, (u + v) * (u + v) - u*u,
+            1.0/(u + 1.0) - 2.0/u + 1.0/(u - 1.0)), u=(1e3, 1e12), v=(1e-3, 1.0)),
+    stable("second-difference-of-exp", "sub,add", second_difference_of_exp,
+           (exp(u) - 2.0 + exp(-u), expm1(u) + expm1(-u)), u=(1e-8, 1e-2)),
+    stable("exp-minus-one", "sub,add", exponential_minus_one,
+           (exp(u) - 1.0, v + exp(-u) - 1.0, 2.0 - 2.0*exp(u)),
+           u=(1e-12, 1e-2), v=(1e-9, 1e-3)),
+    stable("difference-of-exps", "sub,add", difference_of_exponentials,
+           (exp(u + v) - exp(u), exp(u) - exp(v), exp(u) - exp(-u)),
+           u=(1e-4, 1e-3), v=(1e-9, 1e-7)),
+    stable("sum-of-exps", "add,sub", sum_of_exponentials, (exp(u) + exp(-u),), REAL),
+    stable("difference-of-logs", "sub,add", difference_of_logs,
+           (log(u + 1.0) - log(u), log1p(u) - log(u)), u=(1e3, 1e12)),
+    stable("symmetric-logs", "sub,add", difference_of_logs,
+           (log1p(u) - log1p(-u), log(1.0 + u) - log(1.0 - u)), u=(1e-9, 1e-3)),
+    stable("weighted-logs", "sub,add", weighted_logs,
+           ((u + 1.0)*log(u + 1.0) - u*log(u),), u=(1e6, 1e12)),
+    stable("difference-of-roots", "sub,add", difference_of_roots,
+           (sqrt(u + 1.0) - sqrt(u), 2.0*sqrt(u - v) - 2.0*sqrt(u + v)),
+           u=(1e6, 1e12), v=(1e-3, 1.0)),
+    stable("difference-of-inverse-roots", "sub,add", difference_of_inverse_roots,
+           (1.0/sqrt(u) - 1.0/sqrt(u + 1.0),), u=(1e6, 1e12)),
+    stable("inverse-root-minus-one", "sub,add", difference_of_inverse_roots,
+           (1.0/sqrt(1.0 - u) - 1.0,), u=(1e-9, 1e-3)),
+    stable("difference-of-sigmoids", "sub,add", difference_of_sigmoids,
+           (sigmoid(u) - sigmoid(-u), v - 2.0*sigmoid(-u) + 2.0*sigmoid(u),
+            softplus(u) - softplus(-u)),
+           u=(1e-9, 1e-3), v=(1e-9, 1e-6)),
+    stable("conjugate", "sub,add", conjugate,
+           (sqrt(u*u + v) - u, 2.0*sqrt(0.25*u*u + 1.0) - u,
+            hypot(u, 1.0) - u), u=(1e4, 1e7), v=(1e-3, 1.0)),
+    stable("root-minus-one", "sub,add", conjugate,
+           (sqrt(1.0 + u) - 1.0, 1.0 - sqrt(1.0 - u)), u=(1e-9, 1e-3)),
+    stable("difference-of-powers", "sub,add", difference_of_powers,
+           (power(u + 1.0, 0.3) - power(u, 0.3),), u=(1e6, 1e12)),
+    stable("near-power-minus-one", "sub,add", power_minus_one,
+           (power(1.0 + u, v) - 1.0, power(v, u) - 1.0), u=(1e-9, 1e-3), v=(0.1, 9.0)),
+    stable("difference-of-sines", "sub,add", difference_of_sines,
+           (sin(u + v) - sin(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("difference-of-cosines", "sub,add", difference_of_cosines,
+           (cos(u + v) - cos(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("difference-of-tangents", "sub,add", difference_of_tangents,
+           (tan(u + v) - tan(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("difference-of-arctangents", "sub,add", difference_of_arctangents,
+           (atan(u + 1.0) - atan(u),), u=(1e3, 1e9)),
+    stable("complement-of-square", "sub,add", complement_of_square,
+           (1.0 - cos(u)*cos(u),), u=(1e-9, 1e-3)),
+    stable("complement", "sub,add", complement,
+           (1.0 - cos(u), cosh(u) - 1.0, sigmoid(u) - 0.5, 1.0 - erfc(u)),
+           u=(1e-9, 1e-3)),
+    stable("under-common-factor", "sub,add", under_common_factor,
+           (v*exp(u) - v, v*cos(u)/w - v/w, v*sigmoid(u)*w - v*w*sigmoid(-u)),
+           u=(1e-9, 1e-3)),
+    stable("complement-in-the-tail", "sub,add", complement,
+           (1.0 - sigmoid(u), 1.0 - tanh(u), 1.0 - erf(u), tanh(-u) + 1.0),
+           u=(2.0, 20.0)),
+)
+# fmt: on
