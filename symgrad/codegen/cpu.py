@@ -25,7 +25,7 @@ LONG_BLOCK = 5000
 the better one takes time that grows with the square of a block (15 000 lines: 4.4 s
 against 0.3 s), but its code is several times as fast."""
 
-_compile_lock = Lock()  # LLVM's JIT set-up is not safe to enter from two threads
+compile_lock = Lock()  # LLVM's JIT set-up is not safe to enter from two threads
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def compile_text(text: str, simplify: bool = False) -> bytes:
     result changes: the text has no fast-math flag.
     """
     host()
-    with _compile_lock:
+    with compile_lock:
         module, machine = _parse(text), _target_machine(text)
         if simplify:
             _simplify(module, machine)
@@ -169,7 +169,7 @@ def _simplify(module: Any, machine: Any) -> None:
 def assembly(text: str) -> str:
     """LLVM assembly to the processor's assembly, for people."""
     host()
-    with _compile_lock:
+    with compile_lock:
         return _target_machine(text).emit_assembly(_parse(text))
 
 
@@ -178,7 +178,7 @@ def load_object(object_code: bytes) -> NativeCode:
     import llvmlite.binding as llvm
 
     host()
-    with _compile_lock:
+    with compile_lock:
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
         engine.finalize_object()

@@ -149,7 +149,7 @@ class StepWriter(SumWriter):
         self.split = set()
         self._turns(item, main, extent, 1)
 
-    def _turns(self, item: Loop, begin: Value, end: Value, step: int) -> None:
+    def _turns(self, item: Loop, begin: Value, end: Value, step: int | Value) -> None:
         """The loop itself; running sums are carried from turn to turn."""
         inside = set(item.statements())
         carried = [key for key in self.sums if key[0] in inside]

@@ -266,7 +266,12 @@ def run_rule(plan: Plan) -> OptimizeResult:
         batches = Batches(plan.objective, plan.batch_size, plan.seed, run.entries)
         full = FullLoss(plan.objective, plan.steps, batches.per_epoch)
     evaluate = batches or evaluator(plan.objective)
-    if _is_native(plan, batches):
+    if _is_on_device(plan):
+        from symgrad.optimize.cuda_loop import DeviceDescent
+
+        run.descend = DeviceDescent(plan.objective, plan.rule, run.record)
+        evaluate = None
+    elif _is_native(plan, batches):
         run.use(batches)
         evaluate = None
     status = None
@@ -283,6 +288,11 @@ def run_rule(plan: Plan) -> OptimizeResult:
     if run.why == loops.RUNNING:
         run.check(full)
     return _finish(run, status, batches, full)
+
+
+def _is_on_device(plan: Plan) -> bool:
+    """Whether the whole descent runs on a GPU; batches are made on the processor."""
+    return plan.batch_size is None and hasattr(plan.objective, "descending")
 
 
 def _is_native(plan: Plan, batches: Batches | None) -> bool:

@@ -19,7 +19,7 @@ from symgrad import graph
 from symgrad.graph import Call, Index, Input, Load, Node, Size
 from symgrad.schedule import cost
 from symgrad.schedule.alike import Alike
-from symgrad.schedule.deferred import Deferred, defer
+from symgrad.schedule.deferred import Deferral, Deferred, defer
 from symgrad.schedule.nest import Item, Loop, Nester, statements_in
 from symgrad.schedule.statements import Statement, choose_statements
 
@@ -132,19 +132,21 @@ def make_plan(
     hints: Mapping[str, int],
     lanes: int = 8,
     tiled: bool = True,
+    deferral: Deferral = defer,
 ) -> Plan:
     """Schedule the closed nodes ``outputs``.
 
     hints: the run-time lengths at hand; they steer decisions, not correctness.
     lanes: rows per vector, for the size of per-lane sums.
     tiled: whether large sums may wait for the end of a tile of rows.
+    deferral: which of them do; targets differ in that.
     """
     statements = choose_statements(outputs, hints)
     items = Nester(statements, hints).build()
     steps = _steps(items)
     for number, step in enumerate(steps):
         if step.row is not None and tiled:
-            step.items, step.deferred = defer(step.items, step.row, hints, lanes)
+            step.items, step.deferred = deferral(step.items, step.row, hints, lanes)
             if step.deferred:
                 step.tile = graph.size(f"rows of a tile in step {number}")
             step.vectors = _vectors(step, hints, lanes)
