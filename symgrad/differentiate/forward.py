@@ -157,7 +157,9 @@ class _Forward:
         """The tangent of a computed array, as an array of shape array + extra."""
         own = array.indices if isinstance(array, Array) else own_indices(array.shape)
         loaded = (*places(own), *self.extra)
-        if isinstance(inner, Load) and inner.indices == loaded:
+        shape = tuple(i.extent for i in (*own, *self.extra))
+        same = isinstance(inner, Load) and inner.indices == loaded
+        if same and inner.array.shape == shape:  # not the beginning of a longer one
             return inner.array
         return graph.array((*own, *self.extra), inner)
 
