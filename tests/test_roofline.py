@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import stat
 
@@ -100,18 +101,25 @@ def test_this_machine_has_limits(monkeypatch):
 
 
 def test_the_code_that_is_timed_does_the_work():
-    """``read`` adds up all of the memory."""
+    """``read`` adds up all of its part of the memory, as often as it is told."""
     from symgrad.codegen import cpu
     from symgrad.runtime.object_layout import address
 
     code = cpu.load_object(cpu.compile_text(roofline._source()))
     lanes, streams = cpu.host().lanes("float64"), roofline._STREAMS
-    memory = np.zeros((5, streams, lanes))
-    memory[:, :, 0] = 1.0
-    read = roofline._READ(code.address("read"))
-    assert read(address(memory), memory.size, 3) == 3 * 5 * streams
-    chains = roofline._CHAINS_OF(code.address("float64"))
-    assert chains(3) == roofline._CHAINS * 0.875
+    memory = np.zeros((2, 5, streams, lanes))
+    memory[0, :, :, 0], memory[1, :, :, 0] = 1.0, 100.0
+    kinds = [ctypes.c_void_p] * 5 + [ctypes.c_int64] * 2
+    result = np.zeros(1)
+
+    def call(name, *numbers):
+        function = ctypes.CFUNCTYPE(None, *kinds)(code.address(name))
+        function(*numbers, 0, address(result), 0, 2)
+        return result[0]
+
+    each = memory[0].size
+    assert call("read", address(memory), each, 3) == 3 * 5 * streams * 101
+    assert call("float64", 3, 0, 1) == roofline._CHAINS * (1 - 0.5**6)
 
 
 def test_measured_once_and_kept_for_this_user_only(fresh, tmp_path):

@@ -213,7 +213,7 @@ SHAPES = {"chain": chain, "wide": wide}
 
 @contextmanager
 def clocked(module: Any, names: tuple[str, ...]) -> Iterator[dict[str, float]]:
-    """Add up the seconds spent in some functions of a module."""
+    """Add up the seconds spent in some functions of a module or class."""
     spent = dict.fromkeys(names, 0.0)
     real = {name: getattr(module, name) for name in names}
 
@@ -244,9 +244,10 @@ def stages(text: str) -> dict[str, float]:
     x = np.linspace(-1.0, 1.0, 100)
     spent: dict[str, float] = {}
     with (
-        clocked(specialise, ("build", "simplify")) as front,
+        clocked(specialise, ("build",)) as front,
+        clocked(specialise.Simplifier, ("__call__",)) as rules,
         clocked(derivatives, ("differentiate",)) as middle,
-        clocked(kernel, ("legalise", "make_plan")) as plan,
+        clocked(kernel, ("schedule",)) as plan,
         clocked(cpu, ("compile_text", "load_object")) as back,
     ):
         begin = time.perf_counter()
@@ -254,7 +255,7 @@ def stages(text: str) -> dict[str, float]:
         spent["parse"] = time.perf_counter() - begin
         loss.value_and_grad(a=0.5, b=0.25, x=x)
         total = time.perf_counter() - begin
-    spent |= front | middle | plan
+    spent |= front | {"simplify": rules["__call__"]} | middle | plan
     spent["emit, call"] = total - sum(spent.values()) - sum(back.values())
     spent |= {"LLVM": sum(back.values()), "total": total}
     return {name: 1e3 * taken for name, taken in spent.items()}

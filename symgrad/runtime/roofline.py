@@ -16,7 +16,6 @@ measures again.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import os
@@ -43,8 +42,7 @@ _REPEATS = 10
 _TURN = 4e-3  # seconds of one measurement
 _VERSION = "roofline 1"
 
-_READ = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_void_p, *[ctypes.c_int64] * 2)
-_CHAINS_OF = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int64)
+_LENGTH = 1000  # multiply-adds of a chain in one turn
 
 
 @dataclass(frozen=True)
@@ -240,32 +238,27 @@ def _bandwidth(
     """Bytes per second over ``size`` bytes, of which each thread has a part."""
     block = cpu.host().lanes("float64") * _STREAMS
     each = max(1, size // 8 // (count * block)) * block
-    read = _READ(code.address("read"))
-    start = address(memory)
-
-    def run(turns: int) -> None:
-        def task(worker: int, low: int, high: int) -> None:
-            for part in range(low, high):
-                read(start + 8 * part * each, each, turns)
-
-        threads.in_parallel(task, count, count)
-
+    run = _shared(code.address("read"), (address(memory), each), count)
     return count * each * 8 / _seconds(run)
 
 
 def _rate(code: cpu.NativeCode, dtype: str, count: int) -> float:
     """Operations per second."""
-    chains = _CHAINS_OF(code.address(dtype))
-    length = 1000
+    run = _shared(code.address(dtype), (_LENGTH, 0), count)
+    return count * _LENGTH * 2 * _CHAINS * cpu.host().lanes(dtype) / _seconds(run)
+
+
+def _shared(
+    function: int, leading: tuple[int, int], count: int
+) -> Callable[[int], None]:
+    """A function of how many turns each of ``count`` threads makes."""
+    results = np.zeros((count, 16))  # a line of the cache each
+    places = [address(row) for row in results]
 
     def run(turns: int) -> None:
-        def task(worker: int, low: int, high: int) -> None:
-            for _ in range(low, high):
-                chains(length * turns)
+        threads.in_parallel(function, (*leading, turns, 0), places, count)
 
-        threads.in_parallel(task, count, count)
-
-    return count * length * 2 * _CHAINS * cpu.host().lanes(dtype) / _seconds(run)
+    return run
 
 
 def _seconds(run: Callable[[int], None]) -> float:
@@ -297,47 +290,70 @@ def _source() -> str:
     return module.text()
 
 
-def _finish(emitter: Emitter, name: str, values: list[Value], parameters: str) -> None:
-    """Return one lane of the sum of ``values``, so that none is computed in vain."""
-    total = values[0]
-    for value in values[1:]:
+_PARAMETERS = ("ptr %a", "ptr %b", "ptr %turns", "ptr %none", "ptr %result", "i64 %low",
+               "i64 %high")  # fmt: skip
+"""Of the functions that ``threads`` shares out: four numbers, memory of the thread, and
+the parts to do."""
+
+
+def _number(emitter: Emitter, name: str) -> Value:
+    """One of the numbers, which come as addresses do."""
+    return emitter.convert("ptrtoint", Value(name, "ptr"), "i64")
+
+
+def _emit(
+    emitter: Emitter, name: str, sums: list[Value], turn: Callable[..., list[Value]]
+) -> None:
+    """Make all turns for each part, and store one lane of the sum: nothing is computed
+    in vain. ``turn(part, sums)`` gives the next sums."""
+    zero, turns = emitter.const(0, "i64"), _number(emitter, "%turns")
+
+    def part(k: Value, sums: list[Value]) -> list[Value]:
+        def once(_: Value, inner: list[Value]) -> list[Value]:
+            return turn(k, inner)
+
+        return emitter.loop(zero, turns, 1, sums, once, nonempty=True)
+
+    low, high = Value("%low", "i64"), Value("%high", "i64")
+    total, *rest = emitter.loop(low, high, 1, sums, part, nonempty=True)
+    for value in rest:
         total = emitter.binary("fadd", total, value)
+    emitter.store(emitter.extract(total, 0), Value("%result", "ptr"))
     attributes = f'"prefer-vector-width"="{cpu.host().vector_bits}"'
-    result = emitter.extract(total, 0)
-    emitter.finish(name, parameters.split(", "), result, attributes)
+    emitter.finish(name, _PARAMETERS, attributes=attributes)
 
 
 def _emit_read(module: Module) -> None:
-    """``read(start, count, turns)``: the sum of ``count`` doubles, ``turns`` times."""
+    """``read(start, count, turns, ...)``: the sum of ``count`` doubles a part."""
     emitter, lanes = Emitter(module, cpu.host().features), cpu.host().lanes("float64")
-    start, zero = Value("%start", "ptr"), emitter.const(0, "i64")
-    count, turns = Value("%count", "i64"), Value("%turns", "i64")
+    start, count = Value("%a", "ptr"), _number(emitter, "%b")
 
-    def block(i: Value, sums: list[Value]) -> list[Value]:
-        at = emitter.gep(start, i, "double")
+    def block(place: Value, sums: list[Value]) -> list[Value]:
+        at = emitter.gep(start, place, "double")
         offsets = (emitter.const(k * lanes, "i64") for k in range(_STREAMS))
         places = (emitter.gep(at, offset, "double") for offset in offsets)
         values = [emitter.load(place, "double", lanes) for place in places]
         pairs = zip(sums, values, strict=True)
         return [emitter.binary("fadd", total, value) for total, value in pairs]
 
-    def turn(_: Value, sums: list[Value]) -> list[Value]:
-        return emitter.loop(zero, count, lanes * _STREAMS, sums, block, nonempty=True)
+    def turn(part: Value, sums: list[Value]) -> list[Value]:
+        first = emitter.binary("mul", part, count)
+        last = emitter.binary("add", first, count)
+        return emitter.loop(first, last, lanes * _STREAMS, sums, block, nonempty=True)
 
-    sums = [emitter.const(0.0, "double", lanes)] * _STREAMS
-    sums = emitter.loop(zero, turns, 1, sums, turn, nonempty=True)
-    _finish(emitter, "read", sums, "ptr %start, i64 %count, i64 %turns")
+    _emit(emitter, "read", [emitter.const(0.0, "double", lanes)] * _STREAMS, turn)
 
 
 def _emit_chains(module: Module, name: str, element: str) -> None:
-    """``name(turns)``: independent chains of multiply-adds, ``turns`` long."""
+    """``name(length, _, turns, ...)``: independent chains of multiply-adds."""
     emitter, lanes = Emitter(module, cpu.host().features), cpu.host().lanes(name)
-    half = emitter.const(0.5, element, lanes)
+    half, zero = emitter.const(0.5, element, lanes), emitter.const(0, "i64")
+    length = _number(emitter, "%a")
 
-    def turn(_: Value, chains: list[Value]) -> list[Value]:
+    def step(_: Value, chains: list[Value]) -> list[Value]:
         return [emitter.fma(chain, half, half) for chain in chains]
 
-    zero, turns = emitter.const(0, "i64"), Value("%turns", "i64")
-    chains = [emitter.const(0.0, element, lanes)] * _CHAINS
-    chains = emitter.loop(zero, turns, 1, chains, turn, nonempty=True)
-    _finish(emitter, name, chains, "i64 %turns")
+    def turn(_: Value, chains: list[Value]) -> list[Value]:
+        return emitter.loop(zero, length, 1, chains, step, nonempty=True)
+
+    _emit(emitter, name, [emitter.const(0.0, element, lanes)] * _CHAINS, turn)
