@@ -53,6 +53,7 @@ ROWS: tuple[Row, ...] = (
      lambda m, w, x: m.sum(m.log_softmax(m.norm(x, -2, True), 1) * w),
      {"w": "1 5"}, {"x": "2 5"}),
     ("trace(z)", lambda m, z: m.trace(z), {"z": "70 70"}, {}),
+    ("sum(digamma(z))", lambda m, z: m.sum(m.digamma(z)), {"z": "70 3 positive"}, {}),
     ("sum(sum(exp(s) + u, axis=1)[k])",
      lambda m, u, s, k: m.sum(m.sum(m.exp(s) + u, axis=1)[k]),
      {"u": "2 5"}, {"s": "", "k": "2 int 2"}),
