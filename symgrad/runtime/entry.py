@@ -204,6 +204,9 @@ def _address_of(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
+_kept: list[_Trampoline] = []  # CPython holds their addresses, cache or no cache
+
+
 @cache
 def _trampoline() -> _Trampoline | None:
     if not object_layout.is_known():
@@ -215,4 +218,6 @@ def _trampoline() -> _Trampoline | None:
     )
     code = cpu.load_object(compile_cached(text))
     address = code.address("call")
-    return _Trampoline(code, _MethodDef(b"objective", address, _METH_FASTCALL, None))
+    method = _MethodDef(b"objective", address, _METH_FASTCALL, None)
+    _kept.append(_Trampoline(code, method))
+    return _kept[-1]
