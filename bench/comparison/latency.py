@@ -243,7 +243,8 @@ def stages(formula: Formula) -> dict[str, float]:
 def sizes(given: argparse.Namespace) -> Iterator[Row]:
     """Losses of growing size, in ms by stage."""
     with cache_at("off"):
-        for shape, count in itertools.product(SHAPES, given.sizes):
+        sizes: list[int] = given.sizes
+        for shape, count in itertools.product(SHAPES, sizes):
             formula = SHAPES[shape](count)
             repeat = given.repeat if count <= 1000 else 1
             taken = min((stages(formula) for _ in range(repeat)), key=_total)
