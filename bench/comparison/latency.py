@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.comparison import contenders, machine, report
+from bench.comparison.formulas import SHAPES, Formula
 from bench.comparison.losses import STANDARD, Arrays, Loss
 
 Row = dict[str, Any]
@@ -192,25 +191,6 @@ def _peer(
 # --- Sizes ----------------------------------------------------------------------------
 
 
-def chain(count: int) -> str:
-    """About ``count`` operations, each line on the two before it."""
-    lines = ["t0 = a*x", "t1 = b*x"]
-    lines += [
-        f"t{k} = tanh(t{k - 1}*a + b) - {0.1 + 1 / k}*t{k - 2}"
-        for k in range(2, max(3, count // 5))
-    ]
-    return "\n".join([*lines, f"mean(t{len(lines) - 1}**2)"])
-
-
-def wide(count: int) -> str:
-    """About ``count`` operations in one sum of terms that are alike."""
-    terms = [f"(a*x - {k})**2*sin({k}*b)" for k in range(max(1, count // 6))]
-    return f"mean({' + '.join(terms)})"
-
-
-SHAPES = {"chain": chain, "wide": wide}
-
-
 @contextmanager
 def clocked(module: Any, names: tuple[str, ...]) -> Iterator[dict[str, float]]:
     """Add up the seconds spent in some functions of a module or class."""
@@ -235,27 +215,26 @@ def clocked(module: Any, names: tuple[str, ...]) -> Iterator[dict[str, float]]:
             setattr(module, name, real[name])
 
 
-def stages(text: str) -> dict[str, float]:
+def stages(formula: Formula) -> dict[str, float]:
     """Milliseconds of the first gradient of one loss, by stage."""
     import symgrad as sg
     from symgrad.codegen import cpu
     from symgrad.runtime import derivatives, kernel, specialise
 
-    x = np.linspace(-1.0, 1.0, 100)
     spent: dict[str, float] = {}
     with (
         clocked(specialise, ("build",)) as front,
-        clocked(specialise.Simplifier, ("__call__",)) as rules,
+        clocked(specialise.Specialisation, ("simplified",)) as rules,
         clocked(derivatives, ("differentiate",)) as middle,
         clocked(kernel, ("schedule",)) as plan,
         clocked(cpu, ("compile_text", "load_object")) as back,
     ):
         begin = time.perf_counter()
-        loss = sg.compile(text, wrt=["a", "b"])
+        loss = sg.compile(formula.text, wrt=list(formula.parameters))
         spent["parse"] = time.perf_counter() - begin
-        loss.value_and_grad(a=0.5, b=0.25, x=x)
+        loss.value_and_grad(**formula.parameters, **formula.data)
         total = time.perf_counter() - begin
-    spent |= front | {"simplify": rules["__call__"]} | middle | plan
+    spent |= front | rules | middle | plan
     spent["emit, call"] = total - sum(spent.values()) - sum(back.values())
     spent |= {"LLVM": sum(back.values()), "total": total}
     return {name: 1e3 * taken for name, taken in spent.items()}
@@ -264,10 +243,11 @@ def stages(text: str) -> dict[str, float]:
 def sizes(given: argparse.Namespace) -> Iterator[Row]:
     """Losses of growing size, in ms by stage."""
     with cache_at("off"):
-        for (shape, make), count in itertools.product(SHAPES.items(), given.sizes):
-            text = make(count)
+        sizes: list[int] = given.sizes
+        for shape, count in itertools.product(SHAPES, sizes):
+            formula = SHAPES[shape](count)
             repeat = given.repeat if count <= 1000 else 1
-            taken = min((stages(text) for _ in range(repeat)), key=_total)
+            taken = min((stages(formula) for _ in range(repeat)), key=_total)
             row: Row = {"loss": shape, "operations": count, **taken}
             yield row | {"ms per 1000": 1e3 * taken["total"] / count}
 

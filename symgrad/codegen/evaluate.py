@@ -121,7 +121,6 @@ class Evaluator(Addresses):
         lanes = max((value.lanes for value, _ in found), default=1)
         args = [self.widen(value, lanes, inner) for value, inner in found]
         emitter = self.at(level)
-        emitter.limit_block()
         if fused is not None:
             return self._fma(emitter, node, args), level
         if node.op == "cast":

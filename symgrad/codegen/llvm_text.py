@@ -27,9 +27,6 @@ _MANGLED = {
 }
 _FLOATS = ("double", "float")
 
-LONG_BLOCK = 1000
-"""Lines of a basic block at which another one is begun."""
-
 
 class Value:
     """An SSA value or a literal: its text, element type and number of lanes."""
@@ -78,12 +75,11 @@ def _float_bits(value: float) -> int:
 class Region:
     """Lines of one loop body (or of the whole function) and its last block's label."""
 
-    __slots__ = ("begin", "label", "lines")
+    __slots__ = ("label", "lines")
 
     def __init__(self, label: str) -> None:
         self.lines: list[str] = []
         self.label = label
-        self.begin = 0  # the line at which limit_block last began a block
 
 
 class Module:
@@ -437,17 +433,6 @@ class Emitter:
         )
 
     # -- control ---------------------------------------------------------------------
-
-    def limit_block(self) -> None:
-        """Go on in a new basic block if this one is long: LLVM's time grows with the
-        square of a block."""
-        region = self.region
-        if len(region.lines) - region.begin < LONG_BLOCK:
-            return
-        following = self.label("next")
-        self.raw(f"br label %{following}")
-        region.lines.append(f"{following}:")
-        region.label, region.begin = following, len(region.lines)
 
     def branch_if(
         self, condition: Value, then: Callable[[], Value], otherwise: Value
