@@ -39,6 +39,7 @@ def summary(found: list[Measured]) -> str:
     """What the table comes to."""
     count = len(found)
     values = sum(worst(m.value[1]) <= LIMIT for m in found)
+    slopes = sum(worst(m.slopes[1]) <= LIMIT for m in found)
     both = sum(
         worst(m.value[1]) <= LIMIT and worst(m.slopes[1]) <= LIMIT for m in found
     )
@@ -54,8 +55,10 @@ def summary(found: list[Measured]) -> str:
     worse = sum(gap > 2.0 for gap in gaps)
     return (
         f"- {count} expressions. At most {LIMIT:.0f} bits lost by every sample of the "
-        f"value: {values} ({100 * values / count:.0f} %); of value and derivatives: "
-        f"{both} ({100 * both / count:.0f} %), before rewriting {before}.\n"
+        f"value: {values} ({100 * values / count:.0f} %); of all derivatives: {slopes} "
+        f"({100 * slopes / count:.0f} %); of both: {both} "
+        f"({100 * both / count:.0f} %), "
+        f"before rewriting {before}.\n"
         f"- Mean bits lost: values {means[0]:.2f} before and {means[1]:.2f} after; "
         f"derivatives {means[2]:.2f} and {means[3]:.2f}.\n"
         f"- Expressions of which some sample is more than 2 bits worse: {worse}.\n"
