@@ -9,6 +9,7 @@ come from ``sigmoid(-abs(x))``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from symgrad import graph
 from symgrad.graph import Call, Const, Node
@@ -44,7 +45,7 @@ def share_exponentials(roots: Sequence[Node]) -> list[Node]:
     return [done[root] for root in roots]
 
 
-def _is(node: Node, op: str) -> bool:
+def _is(node: Node, op: str) -> TypeGuard[Call]:
     return isinstance(node, Call) and node.op == op
 
 
