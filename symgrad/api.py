@@ -60,7 +60,9 @@ def compile(
         wrt: names of the parameters; all other names are data.
         dtype: compute type, "float64" or "float32". Arrays of other types are converted
             element by element; sums over rows are float64.
-        device: "cpu".
+        device: "cpu", or "cuda" for an NVIDIA GPU (``pip install symgrad[cuda]``).
+            Arrays of CuPy, PyTorch, Numba and JAX on the device are used in place;
+            without a GPU only ``specialize`` and ``ptx`` work.
         shapes: shapes of all arrays, to compile at once.
         threads: at most so many; the default is all processors, or
             ``SYMGRAD_NUM_THREADS``. Results do not depend on it.
@@ -74,11 +76,11 @@ def compile(
         ParseError, LimitError: see :func:`parse`.
         ArgumentError, DTypeError, DeviceError: an option is wrong.
     """
-    from symgrad.runtime.function import Loss
     from symgrad.runtime.specialise import Source
 
-    source = Source(*_checked(expression, wrt, dtype, device, threads, limits))
-    loss = Loss(source)
+    checked = _checked(expression, wrt, dtype, device, threads, limits)
+    source = Source(*checked, device)
+    loss = _loss_class(device)(source)
     if shapes is not None:
         loss.specialize(**shapes)
     return loss
@@ -99,14 +101,34 @@ def model(
     Arguments and errors as of :func:`compile`; the value may have any shape, and
     ``wrt`` may be empty.
     """
-    from symgrad.runtime.model import Model
     from symgrad.runtime.specialise import Source
 
-    source = Source(*_checked(expression, wrt, dtype, device, threads, limits, True))
-    result = Model(source)
+    checked = _checked(expression, wrt, dtype, device, threads, limits, True)
+    source = Source(*checked, device)
+    result = _model_class(device)(source)
     if shapes is not None:
         result.specialize(**shapes)
     return result
+
+
+def _loss_class(device: str) -> type[Loss]:
+    if device == "cuda":
+        from symgrad.runtime.cuda_function import CudaLoss
+
+        return CudaLoss
+    from symgrad.runtime.function import Loss
+
+    return Loss
+
+
+def _model_class(device: str) -> type[Model]:
+    if device == "cuda":
+        from symgrad.runtime.cuda_function import CudaModel
+
+        return CudaModel
+    from symgrad.runtime.model import Model
+
+    return Model
 
 
 def minimize(
@@ -125,6 +147,7 @@ def minimize(
     seed: int | None = None,
     history: bool = True,
     dtype: Any = "float64",
+    device: str = "cpu",
     threads: int | None = None,
     **options: Any,
 ) -> Any:
@@ -147,7 +170,7 @@ def minimize(
         progress: show a progress bar.
         seed: of the shuffle of rows.
         history: keep the loss of every step.
-        dtype, threads: as of :func:`compile`.
+        dtype, device, threads: as of :func:`compile`.
         options: of the method.
 
     Returns:
@@ -166,7 +189,9 @@ def minimize(
             "data={...}) with f = sg.compile(...)"
         )
     if compiled is None:
-        compiled = compile(loss, wrt=list(init), dtype=dtype, threads=threads)
+        compiled = compile(
+            loss, wrt=list(init), dtype=dtype, device=device, threads=threads
+        )
     ordered = _in_order(compiled.wrt, init)
     objective = compiled.bind(ordered, **dict(data or {}))
     return minimize_objective(
@@ -250,12 +275,8 @@ def _checked(
     limits: Limits | None,
     empty: bool = False,
 ) -> tuple[Program, tuple[str, ...], str, int | None]:
-    if device == "cuda":
-        raise DeviceError(
-            "this version of symgrad has no CUDA target yet; use device='cpu'"
-        )
-    if device != "cpu":
-        raise DeviceError(f"unknown device {device!r}: use 'cpu'")
+    if device not in ("cpu", "cuda"):
+        raise DeviceError(f"unknown device {device!r}: use 'cpu' or 'cuda'")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise OptionError(f"threads is {threads!r}: it must be a positive integer")
     program = _program(expression, limits)

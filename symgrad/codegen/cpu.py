@@ -20,12 +20,12 @@ _OPTIONS: dict[str, Any] = {
     "jit": True,
 }
 
-LONG_TEXT = 6000
-"""Lines beyond which registers are allocated by LLVM's fast method: the better one
-takes time that grows with the square of a basic block (15 000 lines: 4.4 s against
-0.3 s)."""
+LONG_BLOCK = 5000
+"""Lines of a basic block beyond which registers are allocated by LLVM's fast method:
+the better one takes time that grows with the square of a block (15 000 lines: 4.4 s
+against 0.3 s), but its code is several times as fast."""
 
-_compile_lock = Lock()  # LLVM's JIT set-up is not safe to enter from two threads
+compile_lock = Lock()  # LLVM's JIT set-up is not safe to enter from two threads
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,21 @@ class NativeCode:
         return found
 
 
+def _longest_block(text: str) -> int:
+    """Lines between two labels, at most."""
+    longest = length = 0
+    for line in text.splitlines():
+        length = length + 1 if line.startswith(" ") else 0
+        longest = max(longest, length)
+    return longest
+
+
 def _target_machine(text: str = "") -> Any:
     import llvmlite.binding as llvm
 
     machine = host()
     target = llvm.Target.from_default_triple()
-    level = _OPTIONS["opt"] if text.count("\n") < LONG_TEXT else 0
+    level = _OPTIONS["opt"] if _longest_block(text) < LONG_BLOCK else 0
     options = {**_OPTIONS, "opt": level}
     return target.create_target_machine(
         cpu=machine.cpu, features=machine.feature_string, **options
@@ -112,7 +121,7 @@ def recipe() -> tuple[str, ...]:
         llvm.get_process_triple(),
         machine.cpu,
         machine.feature_string,
-        repr((_OPTIONS, LONG_TEXT)),
+        repr((_OPTIONS, LONG_BLOCK)),
     )
 
 
@@ -135,7 +144,7 @@ def compile_text(text: str, simplify: bool = False) -> bytes:
     result changes: the text has no fast-math flag.
     """
     host()
-    with _compile_lock:
+    with compile_lock:
         module, machine = _parse(text), _target_machine(text)
         if simplify:
             _simplify(module, machine)
@@ -160,7 +169,7 @@ def _simplify(module: Any, machine: Any) -> None:
 def assembly(text: str) -> str:
     """LLVM assembly to the processor's assembly, for people."""
     host()
-    with _compile_lock:
+    with compile_lock:
         return _target_machine(text).emit_assembly(_parse(text))
 
 
@@ -169,7 +178,7 @@ def load_object(object_code: bytes) -> NativeCode:
     import llvmlite.binding as llvm
 
     host()
-    with _compile_lock:
+    with compile_lock:
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
         engine.finalize_object()

@@ -103,6 +103,8 @@ def choice(op: str, type: str, features: frozenset[str]) -> str:
         OptionError: SYMGRAD_MATH is not understood, or asks for what is not there or
             not accurate enough.
     """
+    if "device" in features:  # a GPU: C's functions are our own there (cuda_math.py)
+        return LIBM if (op, type) in LIBM_ONLY else INLINE
     everything, named = _wanted(os.environ.get("SYMGRAD_MATH", ""))
     if op in named:
         return _checked(op, type, features, named[op])

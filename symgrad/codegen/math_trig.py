@@ -37,7 +37,7 @@ def _reduced(x: Lanes, k: Lanes) -> tuple[Lanes, Lanes]:
     return r, fma(k, -third, error)
 
 
-def _signed_sine(r: Lanes, error: Lanes, parity: Lanes) -> Lanes:
+def signed_sine(r: Lanes, error: Lanes, parity: Lanes) -> Lanes:
     """sin(r + error), |r| <= pi/2, negated where ``parity`` is odd; -0 for r = -0."""
     z = r * r
     p = polynomial(z, table.SIN_TO_HALF_PI[r.value.type])
@@ -55,7 +55,7 @@ def sin(x: Lanes) -> Lanes:
     shift = x.format.round_shift
     shifted = fma(x, table.INVERSE_PI[x.value.type][0], shift)
     r, error = _reduced(x, (shifted - shift) * 2.0)
-    value = _signed_sine(r, error, shifted.bits())
+    value = signed_sine(r, error, shifted.bits())
     return where_any(_is_large(x), lambda: libm("sin", x), value)
 
 
@@ -64,7 +64,7 @@ def cos(x: Lanes) -> Lanes:
     shift = x.format.round_shift
     shifted = fma(x, table.INVERSE_PI[x.value.type][0], 0.5) + shift
     r, error = _reduced(x, fma(shifted - shift, 2.0, -1.0))
-    value = _signed_sine(r, error, shifted.bits())
+    value = signed_sine(r, error, shifted.bits())
     return where_any(_is_large(x), lambda: libm("cos", x), value)
 
 

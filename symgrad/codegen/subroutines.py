@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from symgrad import graph
 from symgrad.codegen import operations, vectormath
-from symgrad.codegen.llvm_text import Emitter, Module, Value
+from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.graph import Call, Node
 
 INLINED_USES = 16
@@ -36,22 +36,22 @@ def call(emitter: Emitter, op: str, args: list[Value], attributes: str) -> Value
     wide = [emitter.splat(a, lanes) for a in args]
     kind = wide[0].type
     name = f"{op}_{kind}_{lanes}"
-    _write(emitter.module, emitter.features, name, op, wide, attributes)
+    _write(emitter, name, op, wide, attributes)
     return emitter.call_internal(name, kind, lanes, wide)
 
 
 def _write(
-    module: Module,
-    features: frozenset[str],
+    emitter: Emitter,
     name: str,
     op: str,
     args: list[Value],
     attributes: str,
 ) -> None:
+    module = emitter.module
     if name in module.internal:
         return
     module.internal.add(name)
-    inner = Emitter(module, features)
+    inner = type(emitter)(module, emitter.features)
     parameters = [Value(f"%x{k}", a.type, a.lanes) for k, a in enumerate(args)]
     result = operations.emit(inner, op, parameters)
     spelled = [repr(p) for p in parameters]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import textwrap
@@ -20,7 +19,7 @@ EXTRAS = (
     "scikit-learn",
     "dask",
     "pyarrow",
-    "cuda-core",
+    "cuda-bindings",
 )
 
 _WIDTHS = (("avx512f", 512), ("avx2", 256), ("avx", 256), ("sse2", 128), ("neon", 128))
@@ -150,13 +149,19 @@ def cache() -> str:
 
 
 def cuda() -> str:
-    """The devices, or what is missing."""
-    if importlib.util.find_spec("cuda") is None:
-        return "not installed (extra: cuda)"
-    try:
-        from cuda.core import Device  # pyright: ignore[reportMissingImports]
+    """The device, or what is missing; and the assembler, if there is one."""
+    from symgrad.codegen.cuda_target import assembler
+    from symgrad.errors import DeviceError
+    from symgrad.runtime.cuda_device import device
 
-        names = [device.name for device in Device.get_all_devices()]
-    except Exception as error:  # the driver's own errors, of many types
-        return f"no device: {error}"
-    return ", ".join(names) or "no device"
+    try:
+        found = device()
+    except DeviceError as error:
+        state = f"no: {error.message}"
+    else:
+        free = found.free_memory() / 1e9
+        state = (
+            f"{found.name} ({found.arch}, {found.processors} multiprocessors, "
+            f"{free:.1f} GB free)"
+        )
+    return state if assembler() is None else f"{state}; ptxas is installed"

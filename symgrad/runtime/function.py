@@ -14,7 +14,6 @@ from symgrad.errors import (
     ArgumentError,
     DataError,
     DataWarning,
-    DeviceError,
     ShapeError,
     warn,
 )
@@ -40,6 +39,10 @@ from symgrad.runtime.specialise import (
 )
 
 Gradient = dict[str, NDArray[Any]]
+
+
+def _options(source: Source) -> tuple[Any, ...]:
+    return source.wrt, source.dtype, source.threads, source.device
 
 
 class Compiled:
@@ -71,8 +74,7 @@ class Compiled:
             return NotImplemented
         assert isinstance(other, Compiled)
         a, b = self._source, other._source
-        options = (a.wrt, a.dtype, a.threads) == (b.wrt, b.dtype, b.threads)
-        return options and same(a.program, b.program)
+        return _options(a) == _options(b) and same(a.program, b.program)
 
     def __hash__(self) -> int:
         return hash((type(self), self.wrt, self.dtype))
@@ -158,8 +160,20 @@ class Compiled:
 
     @property
     def ptx(self) -> str:
-        """PTX of the kernel used last; the CUDA target is not part of this version."""
-        raise DeviceError("this version has no CUDA target, so there is no PTX")
+        """PTX of the kernel used last, for the GPU if one is in use, else for sm_75,
+        which runs on all later ones. Needs no GPU."""
+        return self.ptx_for()
+
+    def ptx_for(self, arch: str | None = None) -> str:
+        """PTX of the kernel used last for an architecture, such as "sm_90".
+
+        Raises:
+            ArgumentError: nothing is compiled yet.
+            DeviceError: unknown architecture.
+        """
+        from symgrad.runtime.cuda_ptx import ptx_of
+
+        return ptx_of(self._main_kernel(self._latest()), self._latest(), arch)
 
     @property
     def source(self) -> str:
@@ -315,10 +329,7 @@ class Loss(Compiled):
         found, arrays = self._prepare(values)
         kernel = hvp_kernel(found)
         arrays |= direction_arrays(self.wrt, direction, arrays)
-        context = found.context(kernel, arrays)
-        outs = [np.empty(context.shape(node)) for node in kernel.outputs]
-        names = kernel.layout.parameters()
-        context([arrays[name] for name in names], outs, self._workers())
+        outs = self._call(found, kernel, arrays)
         if not all(np.isfinite(out).all() for out in outs):
             self._blame(arrays, "Hessian product")
         return self._named(outs)

@@ -17,6 +17,7 @@ from symgrad.runtime.derivatives import directions, gauss_newton_kernel
 from symgrad.runtime.function import Compiled, direction_arrays
 from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.specialise import COTANGENT, Arrays, Specialisation
+from symgrad.schedule import cost
 
 Blocks = dict[str, NDArray[Any]]
 
@@ -105,16 +106,19 @@ class Model(Compiled):
             return found.simplified(_vjp(found, seed))
 
         kernel = found.kernel("vjp", nodes, {COTANGENT: seed})
-        arrays[COTANGENT] = self._cotangent(cotangent, found, kernel, arrays)
+        arrays[COTANGENT] = self._cotangent(cotangent, found, arrays)
         outs = self._call(found, kernel, arrays)
         blocks = (self._typed(out) for out in outs)
         return dict(zip(self.wrt, blocks, strict=True))
 
     def _cotangent(
-        self, cotangent: Any, found: Specialisation, kernel: Kernel, arrays: Arrays
+        self, cotangent: Any, found: Specialisation, arrays: Arrays
     ) -> NDArray[np.float64]:
         array = as_parameter("the cotangent", cotangent)
-        expected = found.context(kernel, arrays).shape(output(found))
+        lengths = found.lengths(arrays)
+        assert lengths is not None
+        extents = getattr(output(found), "shape", ())
+        expected = tuple(cost.length(e, lengths) for e in extents)
         if array.shape != expected:
             raise ShapeError(
                 f"the cotangent has shape {array.shape}, the output {expected}"

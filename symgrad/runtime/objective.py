@@ -239,9 +239,7 @@ class Objective:
 
     def _small_hessian(self, x: Vector) -> NDArray[np.float64]:
         """The blocks of parameters a <= b; the others are their transposes."""
-        context = self._blocks
-        outs = [np.empty(context.shape(node)) for node in context.kernel.outputs]
-        self._evaluate(context, x, outs)
+        outs = self._hessian_blocks(x)
         sizes = [part.size for part in self._views(x)]
         starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         places = [slice(a, b) for a, b in itertools.pairwise(starts)]
@@ -252,6 +250,12 @@ class Objective:
             matrix[places[b], places[a]] = block.T
             matrix[places[a], places[b]] = block
         return 0.5 * (matrix + matrix.T)
+
+    def _hessian_blocks(self, x: Vector) -> list[NDArray[np.float64]]:
+        context = self._blocks
+        outs = [np.empty(context.shape(node)) for node in context.kernel.outputs]
+        self._evaluate(context, x, outs)
+        return outs
 
     def _output(self, out: Vector) -> Vector:
         fits = (

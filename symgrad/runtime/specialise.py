@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +42,15 @@ BEFORE_DERIVATIVES = ("canonicalise", "stabilise")
 class Source:
     """What a user compiled: the program, the parameters, the options.
 
-    text: the source if it was text. wrt: parameter names, in order.
+    text: the source if it was text. wrt: parameter names, in order. device: "cpu", or
+    "cuda", where kernels are :class:`symgrad.runtime.cuda_kernel.CudaKernel`.
     """
 
     program: syntax.Program
     wrt: tuple[str, ...]
     dtype: str
     threads: int | None
+    device: str = "cpu"
 
     @property
     def text(self) -> str | None:
@@ -132,10 +134,23 @@ class Specialisation:
         for other, spec in (stored or {}).items():
             inputs[other.name] = other
             specs[other.name] = spec
-        return Kernel(
-            outputs(), inputs, specs, self.source.dtype, self.hints, self.parameters,
-            lanes,
-        )  # fmt: skip
+        return self._made(outputs(), inputs, specs, lanes)
+
+    def _made(
+        self,
+        outputs: Sequence[Node],
+        inputs: Mapping[str, Input],
+        specs: Mapping[str, ArraySpec],
+        lanes: int | None,
+    ) -> Kernel:
+        """A kernel for the source's device; those of a GPU are called otherwise, by
+        the classes of cuda_function.py, which are the only ones to see them."""
+        dtype, hints, order = self.source.dtype, self.hints, self.parameters
+        if self.source.device == "cpu":
+            return Kernel(outputs, inputs, specs, dtype, hints, order, lanes)
+        from symgrad.runtime.cuda_kernel import CudaKernel
+
+        return cast(Kernel, CudaKernel(outputs, inputs, specs, dtype, hints, order))
 
     def hoisting(self, sources: tuple[Node, ...]) -> int:
         """The number of a set of nodes computed at bind: kernels without are others."""

@@ -9,13 +9,13 @@ tile in a register: with lanes along ``j`` or ``k``, as in any matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from symgrad import graph
 from symgrad.graph import Index, Input, Load, Node
 from symgrad.schedule import cost
-from symgrad.schedule.nest import Item, Loop
+from symgrad.schedule.nest import Item, Loop, statements_in
 from symgrad.schedule.statements import Statement
 
 MANY_ELEMENTS = 256
@@ -43,23 +43,33 @@ class Deferred:
         return self.axes[-1]
 
 
+Deferral = Callable[
+    [Sequence[Item], Index, Mapping[str, int], int],
+    tuple[list[Item], list[Deferred]],
+]
+"""(items, row, hints, lanes) -> the items without the deferred sums, and those."""
+
+
 def defer(
     items: Sequence[Item], row: Index, hints: Mapping[str, int], lanes: int
 ) -> tuple[list[Item], list[Deferred]]:
     """Take the sums that are worth it out of the loop over ``row``."""
     found: dict[Statement, Deferred] = {}
-    inside: set[Statement] = set()
-    for item in items:
-        if isinstance(item, Loop):
-            inside.update(item.statements())
+    inside = set(statements_in(items))
     for s in inside:
         deferred = _deferred(s, row, inside, hints, lanes)
         if deferred is not None:
             found[s] = deferred
+    return take_out(items, found)
+
+
+def take_out(
+    items: Sequence[Item], found: Mapping[Statement, Deferred]
+) -> tuple[list[Item], list[Deferred]]:
+    """The loop nests without the ``found`` sums, and those in order."""
     if not found:
         return list(items), []
-    order = [s for item in items if isinstance(item, Loop) for s in item.statements()]
-    kept = [found[s] for s in order if s in found]
+    kept = [found[s] for s in statements_in(items) if s in found]
     return [_without(item, found) for item in items], kept
 
 

@@ -1,0 +1,168 @@
+"""The emitter of LLVM assembly, for threads of a GPU: scalars only.
+
+Kernels are written once. What differs between the device and the simulator that the
+tests run (simulator.py) are a few functions that a kernel calls, such as
+``thread_index``; each target puts its own definitions in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from symgrad.codegen import cuda_math
+from symgrad.codegen.llvm_text import Emitter, Module, Value
+
+FEATURES = frozenset({"fma", "device"})
+"""Fused multiply-add is one instruction; there is no library of C."""
+
+SHARED = "addrspacecast (ptr addrspace(3) @shared to ptr)"
+
+UNROLLED_LINES = 600
+"""Loops of known length are unrolled unless they become longer than this."""
+
+
+class ThreadEmitter(Emitter):
+    """Writes one function of one thread."""
+
+    def __init__(self, module: Module, features: frozenset[str] = FEATURES) -> None:
+        super().__init__(module, features)
+        self._repeated = [0]  # lines that unrolling adds, per open loop
+        self._arrays: list[str] = []
+
+    def call(self, symbol: str, type: str, args: Sequence[Value]) -> Value:
+        """C's functions are subroutines of the module."""
+        return cuda_math.call(self, symbol, list(args))
+
+    # -- what a thread knows and does ------------------------------------------------
+
+    def thread_index(self) -> Value:
+        """The number of this thread in its block."""
+        return self._result("call i64 @thread_index()", "i64", 1)
+
+    def block_index(self) -> Value:
+        """The number of this block."""
+        return self._result("call i64 @block_index()", "i64", 1)
+
+    def block_count(self) -> Value:
+        """The number of blocks of this launch."""
+        return self._result("call i64 @block_count()", "i64", 1)
+
+    def barrier(self) -> None:
+        """All threads of the block come here before any goes on."""
+        self.raw("call void @barrier() convergent")
+
+    def fence(self) -> None:
+        """What this thread wrote is seen by all before what it writes next, and what
+        it reads next is what others wrote before their fence."""
+        self.raw("call void @fence_device()")
+
+    def arrive(self, counter: Value) -> Value:
+        """Add one to a counter that all blocks share; its value before (i32)."""
+        return self._result(f"call i32 @arrive(ptr {counter.name})", "i32", 1)
+
+    def shuffle_down(self, value: Value, distance: int) -> Value:
+        """The value of the thread ``distance`` further on in the warp."""
+        return self._result(
+            f"call double @shuffle_down(double {value.name}, i32 {distance}) "
+            "convergent",
+            "double",
+            1,
+        )
+
+    def add_atomically(self, pointer: Value, value: Value) -> None:
+        """Add to an element that other threads add to; the order is not fixed."""
+        self.raw(f"call void @add_atomically(ptr {pointer.name}, double {value.name})")
+
+    def array(self, type: str, count: int) -> Value:
+        """Memory of this thread: registers, once the loops over it are unrolled."""
+        name = self._fresh()
+        self._arrays.append(f"  {name} = alloca [{count} x {type}], align 8")
+        return Value(name, "ptr")
+
+    def shared(self, start: int, count: int) -> Value:
+        """``count`` doubles of the memory that the threads of a block share."""
+        module = self.module
+        assert isinstance(module, ThreadModule)
+        module.shared = max(module.shared, start + count)
+        return self.gep(Value(SHARED, "ptr"), self.const(start, "i64"), "double")
+
+    def finish(
+        self,
+        name: str,
+        parameters: Sequence[str],
+        result: Value | None = None,
+        attributes: str = "",
+        linkage: str = "",
+    ) -> None:
+        """Close the function; its arrays are made where it is entered."""
+        self.region.lines[:0] = self._arrays
+        super().finish(name, parameters, result, attributes, linkage)
+
+    # -- loops -----------------------------------------------------------------------
+
+    def loop(
+        self,
+        begin: Value,
+        end: Value,
+        step: int | Value,
+        carried: Sequence[Value],
+        body: Callable[[Value, list[Value]], Sequence[Value]],
+        nonempty: bool = False,
+    ) -> list[Value]:
+        """As the base class; loops of known length are marked for unrolling."""
+        self._repeated.append(0)
+        lines = [0]
+
+        def measured(counter: Value, phis: list[Value]) -> Sequence[Value]:
+            results = body(counter, phis)
+            lines[0] = len(self.region.lines)
+            return results
+
+        results = super().loop(begin, end, step, carried, measured, nonempty)
+        total = lines[0] + self._repeated.pop()
+        turns = _turns(begin, end, step)
+        if turns is not None and turns > 1 and turns * total <= UNROLLED_LINES:
+            self._mark_unrolled()
+            total *= turns
+        self._repeated[-1] += total
+        return results
+
+    def _mark_unrolled(self) -> None:
+        """Add the metadata to the branch back, which stands before the last label."""
+        lines = self.region.lines
+        label = max(k for k, line in enumerate(lines) if line.endswith(":"))
+        module = self.module
+        assert isinstance(module, ThreadModule)
+        module.unrolled += 1
+        number = module.unrolled
+        lines[label - 1] += f", !llvm.loop !{2 * number + 1}"
+
+
+class ThreadModule(Module):
+    """A module of kernels.
+
+    kernels: their names. shared: doubles that the threads of a block share.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unrolled = 0
+        self.kernels: list[str] = []
+        self.shared = 0
+
+    def text(self) -> str:
+        """The kernels and what they call, without the target's own functions."""
+        return "\n".join([super().text(), *self._metadata()])
+
+    def _metadata(self) -> list[str]:
+        lines = ['!1 = !{!"llvm.loop.unroll.full"}'] if self.unrolled else []
+        for k in range(1, self.unrolled + 1):
+            lines.append(f"!{2 * k + 1} = distinct !{{!{2 * k + 1}, !1}}")
+        return lines
+
+
+def _turns(begin: Value, end: Value, step: int | Value) -> int | None:
+    """How often a loop of literals turns; None if that is not known."""
+    if not (begin.literal and end.literal and isinstance(step, int)):
+        return None
+    return max(0, -(-(int(end.name) - int(begin.name)) // step))
