@@ -25,7 +25,7 @@ from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.scopes import Scope
 from symgrad.codegen.sums import SumWriter
 from symgrad.codegen.terms import kind_of
-from symgrad.graph import Index
+from symgrad.graph import Index, Node
 from symgrad.schedule.deferred import Deferred
 from symgrad.schedule.legalise import counts
 from symgrad.schedule.nest import Item, Loop
@@ -46,6 +46,9 @@ COUNTED_APART = 4
 SHORT_LOOP = 4
 WRITTEN_OUT = 24
 """Loops of at most so many turns are written out, up to so many statements."""
+
+SHORT_SUM = 4
+"""Terms of a sum that takes less time than a function."""
 
 PRODUCT_COST = 3.0
 """Two values read and multiplied."""
@@ -195,6 +198,8 @@ class StepWriter(SumWriter):
         most = max((len(group) for group in groups), default=0)
         if most == 0 or any(self._one_place(s, item) for s in item.statements()):
             return 1
+        if self._calls_soon(item):
+            return 1
         width = max(1, self._sums_wanted(groups) // most)
         if not isinstance(item.index.extent, graph.Const):
             return width
@@ -203,6 +208,31 @@ class StepWriter(SumWriter):
         if divisors and 2 * divisors[-1] > width:
             return divisors[-1]
         return min(width, count)
+
+    def _calls_soon(self, item: Loop) -> bool:
+        """Whether each turn has short sums only and then a function: that takes longer
+        than the latency of the sums, and a call for each turn more than either."""
+        loops = [child for child in item.items if isinstance(child, Loop)]
+        extents = [child.index.extent for child in loops]
+        if not all(
+            isinstance(e, graph.Const) and e.value <= SHORT_SUM for e in extents
+        ):
+            return False
+        return any(
+            isinstance(node, graph.Call)
+            and item.index in node.free
+            and node.op not in operations.SPECIAL
+            and not operations.is_basic(node.op)
+            for s in item.items
+            if isinstance(s, Statement)
+            for node in self._evaluated(s)
+        )
+
+    def _evaluated(self, s: Statement) -> list[Node]:
+        """The nodes that are evaluated for a statement, other statements' given."""
+        roots = s.node.children if s.kind == "let" else s.expressions
+        nodes = graph.walk(roots, lambda n: () if self._stored(n) else n.children)
+        return [*(n for n in nodes if not self._stored(n)), s.node]
 
     def _sums_wanted(self, groups: Sequence[Sequence[Statement]]) -> int:
         """How many sums may run together."""
