@@ -17,7 +17,6 @@ def script(monkeypatch):
     import sys
 
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setitem(sys.modules, "compare", None)
     monkeypatch.setattr(cuda_kernel, "BLOCK", 32)
     monkeypatch.setattr(cuda_device, "_device", SimulatedDevice(1))
     return runpy.run_path(str(SCRIPT))

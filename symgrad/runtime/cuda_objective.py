@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgrad.codegen.cuda_module import Extra
-from symgrad.errors import DataError, DeviceError, ShapeError
+from symgrad.errors import ArgumentError, DataError, DeviceError, ShapeError
 from symgrad.graph import Input, Node
 from symgrad.runtime import cuda_device
 from symgrad.runtime.arrays import FLOAT64
@@ -285,10 +285,16 @@ class CudaObjective(Objective):
         data = sum(array.nbytes for array in self.data.values())
         return 2e-5 + data / 1e12
 
-    def explain(self) -> str:
-        """What an evaluation does on the device."""
+    def explain(self, x: Any = None, /) -> str:
+        """What an evaluation does on the device; nothing is timed.
+
+        Raises:
+            ArgumentError: a vector is given.
+        """
         from symgrad.runtime.cuda_explain import explain_kernel
 
+        if x is not None:
+            raise ArgumentError("on device='cuda' explain takes no vector")
         context = self._gradient_context
         return explain_kernel(context.kernel, context.lengths)
 
