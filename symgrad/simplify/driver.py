@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from symgrad import graph
 from symgrad.errors import RewriteWarning, warn
@@ -18,7 +17,7 @@ from symgrad.graph import Array, Input, Load, Node, Reduce
 from symgrad.simplify.candidates import Candidates
 from symgrad.simplify.collect import Collector
 from symgrad.simplify.match import replace
-from symgrad.simplify.rule import EXACT, KINDS, REAL, Step
+from symgrad.simplify.rule import EXACT, KINDS, REAL, Rule, Step
 from symgrad.simplify.rules import STAGES
 from symgrad.simplify.trace import Rewrite
 
@@ -105,9 +104,17 @@ class Simplifier:
 # --------------------------------------------------------------------------------------
 
 
-@cache
 def _candidates(stage: str, kinds: frozenset[str]) -> Candidates:
-    return Candidates([row for row in STAGES[stage] if row.kind in kinds])
+    """The rows of a stage, filed for finding; filed again if the table has changed."""
+    rows, found = _filed.get((stage, kinds), (None, None))
+    if found is None or rows is not STAGES[stage]:
+        rows = STAGES[stage]
+        found = Candidates([row for row in rows if row.kind in kinds])
+        _filed[stage, kinds] = rows, found
+    return found
+
+
+_filed: dict[tuple[str, frozenset[str]], tuple[Sequence[Rule | Step], Candidates]] = {}
 
 
 class _Run:

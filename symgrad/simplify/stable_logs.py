@@ -593,13 +593,23 @@ def _without_pole(factor: Node, part: Node) -> Node:
     assert isinstance(part, graph.Call)
     (y,) = args(part)
     pole = -1.0 if part.op == "log1p" else 0.0
-    if is_call(y, "where") or not _may_be(y, pole) or not factor.free <= y.free:
-        return part  # a logarithm that leaves a loop stays outside
+    if is_call(y, "where") or not _may_be(y, pole) or not _go_together(factor, y):
+        return part
     at = args(y)[0] if is_call(y, "div") else y
     zero = graph.comparison("eq", factor, 0.0)
     if at is not factor:
         zero = apply("and", zero, graph.comparison("eq", at, pole))
     return apply(part.op, where(zero, pole + 1.0, y))
+
+
+def _go_together(factor: Node, y: Node) -> bool:
+    """Whether both may be meant to be zero at once: the factor is in y, or is a weight
+    such as a label, one for each y. Else the logarithm stays as it is, so that it can
+    leave a loop that the factor depends on, or be computed once."""
+    if factor in graph.walk(y):
+        return True
+    (_, weight), *others = (t for t in terms(factor) if t[1] is not ONE)
+    return not others and isinstance(weight, graph.Load) and factor.free == y.free
 
 
 _NEVER_ZERO = frozenset(("exp", "cosh", "softplus", "sigmoid", "erfc"))
