@@ -183,7 +183,7 @@ class CudaModuleWriter:
             total += count * per_block.get(how, 1)
         return total <= FEW_PARTIALS
 
-    def _last_block(self, writer: ThreadWriter, number: int) -> None:
+    def _last_block(self, writer: PassWriter, number: int) -> None:
         """The block that is done last runs ``finish``: every other one has written its
         sums before it added one to the counter, and here that is seen."""
         counter = writer.context("counter", writer.step, type="ptr")
@@ -196,7 +196,7 @@ class CudaModuleWriter:
 
         def arrive() -> None:
             before = emitter.convert("zext", emitter.arrive(counter), "i64")
-            last = emitter.binary("sub", writer.blocks, emitter.const(1, "i64"))
+            last = emitter.binary("sub", writer.all_blocks, emitter.const(1, "i64"))
             is_last = emitter.icmp("eq", before, last)
             emitter.store(emitter.convert("zext", is_last, "i64"), flag)
 

@@ -45,11 +45,17 @@ class PassWriter(ThreadWriter):
     """Writes the rows of one pass."""
 
     element: Value | None = None
+    begin: Value
+    end: Value
+    number: Value
+    all_blocks: Value
+    first_row: Value
 
     def rows(self) -> None:
         """The whole pass, up to the partial sums of the block."""
         loop = self.step.items[0]
         assert isinstance(loop, Loop)
+        self._open_part()
         self._clear_sums()
         keys: list[SumKey] = [
             (p.statement, None)
@@ -62,11 +68,26 @@ class PassWriter(ThreadWriter):
             totals = self._flushed_rows(loop, keys)
         else:
             start = [self.identity(s) for s, _ in keys]
-            extent, _ = self.extent(loop.index.extent)
             totals = self._row_loop(
-                loop, keys, start, self.global_index, extent, self.total
+                loop, keys, start, self.first_row, self.end, self.total
             )
         self._reduce_block(dict(zip((s for s, _ in keys), totals, strict=True)))
+
+    def _open_part(self) -> None:
+        """A launch may be for some of the rows only, one of several: its blocks have
+        numbers and sums of their own among those of all launches."""
+        names = ("rows from", "rows to", "first block", "blocks of")
+        begin, end, first, self.all_blocks = (
+            self.context(name, self.step, type="i64") for name in names
+        )
+        emitter = self.at(0)
+        size = emitter.const(self.block, "i64")
+        self.begin, self.end = begin, end
+        self.number = emitter.binary("add", self.block_index, first)
+        before = emitter.binary("mul", first, size)
+        self.own_index = emitter.binary("add", self.global_index, before)
+        self.owners = emitter.binary("mul", self.all_blocks, size)
+        self.first_row = emitter.binary("add", self.global_index, begin)
 
     def _row_loop(
         self,
@@ -93,19 +114,18 @@ class PassWriter(ThreadWriter):
 
     def _flushed_rows(self, loop: Loop, keys: list[SumKey]) -> list[Value]:
         """Rows in blocks, whose sums are added to float64 ones."""
-        extent, _ = self.extent(loop.index.extent)
         emitter = self.home()
         flush = emitter.const(ROWS_PER_FLUSH, "i64")
         span = emitter.binary("mul", self.total, flush)
 
         def block(counter: Value, totals: list[Value]) -> Sequence[Value]:
-            last = smaller(self.thread, emitter.binary("add", counter, span), extent)
+            last = smaller(self.thread, emitter.binary("add", counter, span), self.end)
             start = [self.identity(s) for s, _ in keys]
             sums = self._row_loop(loop, keys, start, counter, last, self.total)
             return self._flushed(keys, totals, sums)
 
         start = [self._wide_identity(s) for s, _ in keys]
-        return self.counted(self.global_index, extent, block, start, span)
+        return self.counted(self.first_row, self.end, block, start, span)
 
     def _wide_identity(self, s: object) -> Value:
         place = next(p for p in self.step.sums if p.statement is s)
@@ -171,7 +191,7 @@ class PassWriter(ThreadWriter):
 
         def body(k: Value, _: list[Value]) -> None:
             e = self.emitter
-            at = e.binary("mul", k, self.total)
+            at = e.binary("mul", k, self.owners)
             e.store(e.const(number, "double"), e.gep(base, at, "double"))
 
         self.counted(0, self.count(place.shape), body)
@@ -191,14 +211,14 @@ class PassWriter(ThreadWriter):
         """Tiles of rows, a whole launch apart."""
         assert self.step.tile is not None
         rows, _ = self.placed(self.step.tile)
-        extent, _ = self.extent(loop.index.extent)
         emitter = self.home()
         first = emitter.binary("mul", self.block_index, rows)
+        first = emitter.binary("add", first, self.begin)
         stride = emitter.binary("mul", self.blocks, rows)
         width = emitter.const(self.block, "i64")
 
         def tile(counter: Value, totals: list[Value]) -> list[Value]:
-            last = smaller(self.thread, emitter.binary("add", counter, rows), extent)
+            last = smaller(self.thread, emitter.binary("add", counter, rows), self.end)
             self.tile_begin = counter
             begin = emitter.binary("add", counter, self.index)
             if not self.layout.single:
@@ -216,7 +236,7 @@ class PassWriter(ThreadWriter):
             return sums
 
         start = [self._wide_identity(s) for s, _ in keys]
-        return self.counted(first, extent, tile, start, stride)
+        return self.counted(first, self.end, tile, start, stride)
 
     def _shared_out(self, place: Place) -> tuple[Value, Value, Value]:
         """How the elements of a deferred sum are shared out: where this block's sums
@@ -231,7 +251,7 @@ class PassWriter(ThreadWriter):
             count = self.count(place.shape)
             emitter = self.at(0)
             work = emitter.binary("mul", count, parts(self, place))
-            start = emitter.binary("mul", self.block_index, work)
+            start = emitter.binary("mul", self.number, work)
             base = self.context("partial", place, type="ptr")
             found = self.keep(key, self.at(0).gep(base, start, "double"), 0)
             self.keep((*key, "count"), count, 0)
@@ -346,8 +366,8 @@ class PassWriter(ThreadWriter):
                 at = emitter.gep(row, emitter.const(w, "i64"), "double")
                 total = combine(emitter, kind, total, emitter.load(at, "double"))
             number = emitter.binary("add", k, emitter.const(first, "i64"))
-            place = emitter.binary("mul", number, self.blocks)
-            place = emitter.binary("add", place, self.block_index)
+            place = emitter.binary("mul", number, self.all_blocks)
+            place = emitter.binary("add", place, self.number)
             emitter.store(total, emitter.gep(target, place, "double"))
             return []
 

@@ -54,6 +54,8 @@ class ThreadWriter(StepWriter):
         before = emitter.binary("mul", self.block_index, size)
         self.global_index = emitter.binary("add", before, self.index)
         self.total = emitter.binary("mul", self.blocks, size)
+        # numbers of this thread and of all threads that have sums of their own
+        self.own_index, self.owners = self.global_index, self.total
         self.row_step: Value | int = 1  # of loops over rows inside deferred sums
         self.arrays: dict[Place, Value] = {}
 
@@ -108,13 +110,11 @@ class ThreadWriter(StepWriter):
         pointer = emitter.gep(base, start, self.stored_type(place))
         return self.keep(("block", place), pointer, 0)[0]
 
-    def spread(self, shape: Sequence[Node]) -> list[Node | Value]:
-        """Strides of an array of which every thread has one: threads are fastest."""
-        result: list[Node | Value] = []
-        for stride in self.strides(shape, range(len(shape))):
-            value = self._times((self.total, 0), stride)[0]
-            result.append(value)
-        return result
+    def spread(self, shape: Sequence[Node], threads: Value) -> list[Node | Value]:
+        """Strides of an array of which each of the ``threads`` has one: they are
+        fastest."""
+        strides = self.strides(shape, range(len(shape)))
+        return [self._times((threads, 0), stride)[0] for stride in strides]
 
     def place_address(self, place: Place, level: int = 0) -> Address:
         """The current element of a place."""
@@ -122,7 +122,8 @@ class ThreadWriter(StepWriter):
             return super().place_address(place, level)
         base = self.memory("scratch", "scratch", place)
         kind = self.stored_type(place)
-        return self.address(base, kind, place.axes, self.spread(place.shape), level)
+        strides = self.spread(place.shape, self.total)
+        return self.address(base, kind, place.axes, strides, level)
 
     def input_base(self, array: Input) -> tuple[Value, str]:
         """Parameters are float64; large ones were converted before."""
@@ -165,7 +166,7 @@ class ThreadWriter(StepWriter):
             )
         else:
             kind, base = "double", self.own_sums(place)
-            strides = self.spread(place.shape)
+            strides = self.spread(place.shape, self.owners)
         address = self.address(base, kind, indices, strides)
         old = self._fetch_here(address, kind)
         self._store(address, self._added(s, old))
@@ -177,7 +178,7 @@ class ThreadWriter(StepWriter):
         if found is not None:
             return found[0]
         base = self.context("partial", place, type="ptr")
-        pointer = self.at(0).gep(base, self.global_index, "double")
+        pointer = self.at(0).gep(base, self.own_index, "double")
         return self.keep(key, pointer, 0)[0]
 
     def _add_shared(self, place: Place, indices: Sequence[Node]) -> None:

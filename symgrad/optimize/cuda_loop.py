@@ -94,6 +94,8 @@ class DeviceDescent:
 
     def _run(self, count: int) -> None:
         graphs, rest = divmod(count, STEPS_OF_A_GRAPH)
+        if self.context.streamed is not None:  # copies from here belong to no graph
+            graphs, rest = 0, count
         if graphs and self._graph is None:
             self._graph = self.device.repeated(self.context.launch, STEPS_OF_A_GRAPH)
         for _ in range(graphs):

@@ -26,6 +26,7 @@ from symgrad.runtime.cuda_arrays import (
     phantom,
     uploaded,
 )
+from symgrad.runtime.cuda_chunks import streamed
 from symgrad.runtime.cuda_kernel import CudaContext, CudaKernel
 from symgrad.runtime.derivatives import (
     directions,
@@ -238,8 +239,26 @@ class CudaObjective(Objective):
     def _context_of(self, kernel: CudaKernel) -> CudaContext:
         lengths = self._found.lengths(self._arrays(self.data))
         assert lengths is not None
-        data = {k: v for k, v in self._placed.items() if k in self._found.data}
-        return CudaContext(kernel, cuda_device.device(), lengths, data)
+        device = cuda_device.device()
+        hosted = {
+            k: v
+            for k, v in self.data.items()
+            if k in self._found.data and k not in self._on_device
+        }
+        parts = None
+        if not self._changing and "_placed" not in self.__dict__:
+            parts = streamed(kernel.plan, hosted, lengths, device.free_memory())
+        if parts is None:
+            data = {k: v for k, v in self._placed.items() if k in self._found.data}
+            return CudaContext(kernel, device, lengths, data)
+        data = {
+            name: self._on_device[name]
+            if name in self._on_device
+            else uploaded(device, hosted[name])
+            for name in self._found.data
+            if name not in parts.arrays
+        }
+        return CudaContext(kernel, device, lengths, data, parts)
 
     @cached_property
     def _placed(self) -> dict[str, DeviceArray]:
