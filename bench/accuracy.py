@@ -5,7 +5,7 @@
 Each expression and its derivatives are evaluated at random values of all magnitudes in
 float64 and compared with mpmath in 640 digits. Bits lost are log2 of the error in units
 of roundoff relative to the value or to its condition, whichever is larger
-(tests/accuracy.py). ``--write`` replaces the table in docs/accuracy.md.
+(tests/accuracy_measure.py). ``--write`` replaces the table in docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from accuracy import Formula, Measured, measure, worst  # noqa: E402
 from accuracy_expressions import FORMULAS  # noqa: E402
+from accuracy_measure import Formula, Measured, measure, worst  # noqa: E402
 
 PAGE = ROOT / "docs" / "accuracy.md"
 LIMIT = 4.0

@@ -24,8 +24,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from random_checks import attempt, minimise
-from random_losses import random_loss
+from random_checks import Verdict, attempt, minimise
+from random_losses import RandomLoss, random_loss
 from random_oracles import CHECKS
 
 EVERY = {
@@ -103,14 +103,19 @@ def judged(seeds: Iterable[int], options: argparse.Namespace) -> Found:
         for position, (name, every) in enumerate(options.every.items()):
             if (seed + position) % every:
                 continue
-            check = CHECKS[name]
-            found = attempt(lambda check=check, loss=loss: check(loss))
+            check = functools.partial(verdict_of, name)
+            found = check(loss)
             tally[name, found.kind] += 1
             if found.failed:
                 texts.append(f"\n{name}: {found.kind.upper()}: {found.detail}{loss}\n")
                 if options.minimise:
                     texts.append(f"-- minimised:{minimise(loss, check)}\n")
     return losses, tally, texts
+
+
+def verdict_of(name: str, loss: RandomLoss) -> Verdict:
+    """What a check says, or the exception that it raises."""
+    return attempt(lambda: CHECKS[name](loss))
 
 
 def _summary(losses: int, start: float, tally: Tally) -> str:

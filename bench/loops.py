@@ -1,6 +1,6 @@
 """Nanoseconds a step of the descent loops, beside JAX's fori_loop and a PyTorch loop.
 
-    python bench/loops.py [--seconds 0.03] [--json FILE]
+    python bench/loops.py [--seconds 0.03] [--busy] [--json FILE]
 
 A tanh neuron on 2 rows of 2 features, and on 100 rows, and on 1000 rows of 5; a
 logistic regression on 1000 rows of 5, and on 100 000 rows of 10 in batches of 64. Each
@@ -213,28 +213,31 @@ def jax_loop(problem: Problem, method: str) -> Run:
 # ------------------------------------------------------------------------------ timing
 
 
-def length(run: Run, seconds: float) -> int:
+def length(run: Run, seconds: float, clock: Clock) -> int:
     """Steps that take about so long."""
     steps, took = 10, 0.0
     while took < seconds / 2:
-        took = min(duration(run, steps) for _ in range(3))
+        took = min(duration(run, steps, clock) for _ in range(3))
         steps = int(steps * min(10.0, max(1.2, seconds / max(took, 1e-9))))
     return steps
 
 
-def duration(run: Run, steps: int) -> float:
-    started = time.perf_counter()
+Clock = Callable[[], float]
+
+
+def duration(run: Run, steps: int, clock: Clock) -> float:
+    started = clock()
     run(steps)
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def per_step(runs: dict[str, Run], seconds: float) -> dict[str, float]:
+def per_step(runs: dict[str, Run], seconds: float, clock: Clock) -> dict[str, float]:
     """The fastest of many runs, taken in turns, in ns a step."""
-    steps = {name: length(run, seconds) for name, run in runs.items()}
+    steps = {name: length(run, seconds, clock) for name, run in runs.items()}
     best = dict.fromkeys(runs, float("inf"))
     for _ in range(REPEATS):
         for name, run in runs.items():
-            took = duration(run, steps[name])
+            took = duration(run, steps[name], clock)
             best[name] = min(best[name], 1e9 * took / steps[name])
     return best
 
@@ -242,11 +245,14 @@ def per_step(runs: dict[str, Run], seconds: float) -> dict[str, float]:
 PEERS = {"jax": jax_loop, "torch": torch_loop}
 
 
-def measure(problem: Problem, method: str, seconds: float) -> dict[str, float]:
+def measure(
+    problem: Problem, method: str, seconds: float, clock: Clock
+) -> dict[str, float]:
     """Check, then time; ns a step by name."""
     runs = {"symgrad": ours(problem, method)}
     expected = runs["symgrad"](50)
-    runs["symgrad"](2_000_000 if problem.rows < 10 else 20_000)  # compiles what it may
+    if problem.batch_size is None:  # long enough for a loop with the loss inside
+        runs["symgrad"](400_000_000 // (100 + problem.rows))
     for name, make in PEERS.items():
         if importlib.util.find_spec(name) is None:
             continue
@@ -254,21 +260,26 @@ def measure(problem: Problem, method: str, seconds: float) -> dict[str, float]:
         if name == "torch" or problem.batch_size is None:  # JAX draws other batches
             last = runs[name](50)
             np.testing.assert_allclose(last, expected, rtol=1e-8, atol=1e-10)
-    # an epoch's shuffle must not weigh more than it does in a long run
-    return per_step(runs, seconds if problem.batch_size is None else 10 * seconds)
+    if problem.batch_size is not None:
+        seconds *= 10  # an epoch's shuffle must not weigh more than in a long run
+    return per_step(runs, seconds, clock)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=0.03, help="a run's length")
+    parser.add_argument(
+        "--busy", action="store_true", help="processor time of all threads"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures there")
     options = parser.parse_args()
+    clock = time.process_time if options.busy else time.perf_counter
     rows = []
     print("| problem | method | symgrad, ns | JAX, ns | PyTorch, ns | ratios |")
     print("| --- | --- | --- | --- | --- | --- |")
     for problem in PROBLEMS:
         for method in RULES:
-            found = measure(problem, method, options.seconds)
+            found = measure(problem, method, options.seconds, clock)
             rows.append({"problem": problem.name, "method": method, **found})
             peers = [found.get(name) for name in PEERS]
             cells = [f"{t:.0f}" if t else "" for t in peers]

@@ -50,7 +50,7 @@ def digamma(x: mpf) -> mpf:
 
 
 def tanh_of_tail(x: mpf, tail: mpf) -> mpf:
-    return mp.sign(x) * (1 - tail) if abs(x) > 0.625 else mp.tanh(x)
+    return mp.sign(x) * abs(1 - tail) if abs(x) > 0.625 else mp.tanh(x)
 
 
 EXACT: dict[str, Callable[..., mpf]] = {
@@ -62,6 +62,7 @@ EXACT: dict[str, Callable[..., mpf]] = {
     "log10": mp.log10,
     "log1p": mp.log1p,
     "sigmoid": sigmoid,
+    "sigmoid_tail": lambda x: sigmoid(-abs(x)),
     "softplus": softplus,
     "logaddexp": logaddexp,
     "sinh": mp.sinh,
@@ -105,6 +106,7 @@ WHERE: dict[str, list[tuple[Interval, ...]]] = {
     "log10": [((0.5, 2.0),), ((0.0, 20.0),)],
     "log1p": [((-1.0, 1.0),), ((-0.3, 0.6),), ((0.0, 20.0),)],
     "sigmoid": [((-746.0, 40.0),), ((-5.0, 5.0),), ((-90.0, 20.0),)],
+    "sigmoid_tail": [((-746.0, 40.0),), ((-5.0, 5.0),), ((-90.0, 20.0),)],
     "softplus": [((-746.0, 40.0),), ((-5.0, 5.0),), ((-90.0, 20.0),)],
     "logaddexp": [((0.0, 40.0), (0.0, 40.0)), ((0.5, 2.0), (-3.0, 3.0))],
     "sinh": [((-1.5, 1.5),), ((-20.0, 20.0),), ((-711.0, 711.0),)],

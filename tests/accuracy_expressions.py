@@ -6,7 +6,7 @@ interval of which all magnitudes are sampled, of both signs if it contains 0.
 
 from __future__ import annotations
 
-from accuracy import Formula
+from accuracy_measure import Formula
 
 NMSE = "Hamming, Numerical Methods for Scientists and Engineers, ch. 3"
 HERBIE = "Herbie benchmark suite (FPBench)"

@@ -116,6 +116,28 @@ def test_a_stable_form_has_its_digits():
     assert min(f.check({"a": 1e-4}).values()) > 15
 
 
+BEYOND_NAIVE = {
+    "cross-entropy by exponentials": (
+        "-mean(y*log(1/(1 + exp(-a*x))) + (1 - y)*log(1 - 1/(1 + exp(-a*x))))",
+        {"a": 1.0, "x": np.array([-900.0, 0.3, 900.0]), "y": np.array([1.0, 0.0, 0.0])},
+    ),
+    "zero times log": ("sum(a*p*log(p))", {"a": 2.0, "p": np.array([0.0, 0.5, 0.5])}),
+    "probit": (
+        "sum(log(0.5*(1 + erf(a*x))))",
+        {"a": 1.0, "x": np.array([-999.0, 1.0])},
+    ),
+    "length of nothing": ("sqrt(a**2 + x**2)", {"a": 0.0, "x": 0.0}),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND_NAIVE)
+def test_what_overflows_as_it_is_written_has_its_digits(name):
+    text, values = BEYOND_NAIVE[name]
+    f = sg.compile(text, wrt=["a"])
+    assert np.isfinite(f(**values))
+    assert min(f.check(values).values()) > 14
+
+
 def test_a_zero_at_a_kink_has_no_condition():
     f = sg.compile("abs(a) + sqrt(abs(b))*x", wrt=["a"])
     assert f.check({"a": 0.0, "b": 0.0, "x": 1.0}) == {"loss": LIMIT, "a": LIMIT}

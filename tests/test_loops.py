@@ -65,6 +65,7 @@ LOSSES = {
 def descend(objective, x, contained, monkeypatch, **options):
     limit = 0.0 if contained else math.inf
     monkeypatch.setattr(descent, "CONTAIN_SECONDS", limit)
+    monkeypatch.setattr(descent, "CONTAIN_PACE", math.inf)
     return minimize_objective(objective, x, **{"tol": 0.0, **options})
 
 

@@ -124,3 +124,10 @@ def test_start_by_name_is_not_changed():
 def test_batches_need_rows():
     with pytest.raises(OptionError, match="no data array is led by a row dimension"):
         minimize_objective(bowl(), np.zeros(3), batch_size=4)
+
+
+def test_batches_of_too_many_rows():
+    objective = line()
+    objective.rows = 1 << 32
+    with pytest.raises(OptionError, match="can be shuffled"):
+        minimize_objective(objective, np.zeros(3), batch_size=4)

@@ -22,7 +22,7 @@ from symgrad import graph
 from symgrad.differentiate import reductions
 from symgrad.graph import BOOL, Node
 from symgrad.ops import OPS, apply
-from symgrad.simplify.rule import EXACT, Rule, wild
+from symgrad.simplify.rule import EXACT, STABLE, Rule, Step, wild
 from symgrad.simplify.rules import STAGES
 
 # --------------------------------------------------------------------------------------
@@ -197,6 +197,32 @@ def test_wrong_rule_is_caught_without_torch(monkeypatch):
     loss = _Plain("sum(sqrt(w*w)*X)", values, ["w"])
     wanted, _ = slope(loss, {"w": np.array([1, 2])})  # type: ignore[arg-type]
     assert abs(f.grad(**values)["w"] @ [1, 2] - wanted) > 1e-3
+
+
+STABLE_MISTAKES = {
+    "a sign": ("log", lambda x: -apply("softplus", x.args[0].args[0])),
+    "a factor": ("log", lambda x: 0.5 * apply("softplus", -x.args[0].args[0])),
+}
+
+
+@pytest.mark.parametrize("name", STABLE_MISTAKES)
+def test_wrong_stable_form_is_caught(name, monkeypatch):
+    """By ``check``, which compares with the formula as it was written."""
+    head, wrong = STABLE_MISTAKES[name]
+
+    def rewrite(node: Node) -> Node | None:
+        inside = node.args[0] if isinstance(node, graph.Call) else node
+        if not isinstance(inside, graph.Call) or inside.op != "sigmoid":
+            return None
+        return wrong(node)
+
+    step = Step("planted", (head,), STABLE, rewrite, (apply("log", u),))
+    f = sg.compile("-mean(log(sigmoid(a*x)))", wrt=["a"])
+    values = {"a": 0.7, "x": np.array([-800.0, -1.0, 0.5, 3.0])}
+    assert min(f.check(values).values()) > 14
+    monkeypatch.setitem(STAGES, "stabilise", (step, *STAGES["stabilise"]))
+    f = sg.compile("-mean(log(sigmoid(a*x)))", wrt=["a"])
+    assert min(f.check(values).values()) < 1
 
 
 @dataclasses.dataclass

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from accuracy import bits_lost, exact_with_condition, spread, worst
+from accuracy_measure import bits_lost, exact_with_condition, spread, worst
 
 from symgrad import graph as g
 from symgrad.interpret import evaluate

@@ -50,9 +50,9 @@ def about(found: Documents) -> str:
 
 STATISTICS = {
     "median": "medians",
-    "low": "lowest deciles, as the machine did other work, too",
-    "cpu": "medians of the processor time of all threads, as the machine did other "
-    "work, too",
+    "low": "lowest deciles (the machine did other work, too)",
+    "cpu": "medians of the processor time of all threads (the machine did other "
+    "work, too)",
 }
 
 

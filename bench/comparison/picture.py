@@ -8,9 +8,7 @@ from typing import Any
 
 from bench.comparison.report import FRAMEWORKS, LABELS, Record, ratio, seconds
 
-TITLE = (
-    "Loss and all gradients, one call; in red: how often the fastest framework's time"
-)
+TITLE = "Loss and all gradients, one call. In red: times as fast as the best framework"
 
 COLOURS = {
     "symgrad": "#c1272d",

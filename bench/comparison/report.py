@@ -111,7 +111,7 @@ def tables(records: Sequence[Record], statistic: str = "median") -> str:
 
 
 def _table(records: Sequence[Record], statistic: str) -> str:
-    names = list(dict.fromkeys(n for r in records for n in r["contenders"]))
+    names = [n for n in LABELS if any(seconds(r, n, statistic) for r in records)]
     head = [f"{records[0]['dtype']}, {_threads(records[0]['threads'])}; ms"]
     head += [LABELS[name] for name in names] + ["x best", "x C", "roofline"]
     rows = [head, *(row(record, names, statistic) for record in records)]

@@ -20,10 +20,10 @@ _OPTIONS: dict[str, Any] = {
     "jit": True,
 }
 
-LONG_TEXT = 6000
-"""Lines beyond which registers are allocated by LLVM's fast method: the better one
-takes time that grows with the square of a basic block (15 000 lines: 4.4 s against
-0.3 s)."""
+LONG_BLOCK = 5000
+"""Lines of a basic block beyond which registers are allocated by LLVM's fast method:
+the better one takes time that grows with the square of a block (15 000 lines: 4.4 s
+against 0.3 s), but its code is several times as fast."""
 
 compile_lock = Lock()  # LLVM's JIT set-up is not safe to enter from two threads
 
@@ -88,12 +88,21 @@ class NativeCode:
         return found
 
 
+def _longest_block(text: str) -> int:
+    """Lines between two labels, at most."""
+    longest = length = 0
+    for line in text.splitlines():
+        length = length + 1 if line.startswith(" ") else 0
+        longest = max(longest, length)
+    return longest
+
+
 def _target_machine(text: str = "") -> Any:
     import llvmlite.binding as llvm
 
     machine = host()
     target = llvm.Target.from_default_triple()
-    level = _OPTIONS["opt"] if text.count("\n") < LONG_TEXT else 0
+    level = _OPTIONS["opt"] if _longest_block(text) < LONG_BLOCK else 0
     options = {**_OPTIONS, "opt": level}
     return target.create_target_machine(
         cpu=machine.cpu, features=machine.feature_string, **options
@@ -112,7 +121,7 @@ def recipe() -> tuple[str, ...]:
         llvm.get_process_triple(),
         machine.cpu,
         machine.feature_string,
-        repr((_OPTIONS, LONG_TEXT)),
+        repr((_OPTIONS, LONG_BLOCK)),
     )
 
 

@@ -317,6 +317,9 @@ class Emitter:
         """``a`` cut into vectors of ``lanes`` lanes."""
         if a.lanes <= lanes:
             return [a]
+        if a.literal and a.name.startswith("splat "):
+            part = Value(a.name, a.type, lanes, literal=True)
+            return [part] * (a.lanes // lanes)
         return [self._slice(a, start, lanes) for start in range(0, a.lanes, lanes)]
 
     def join(self, parts: Sequence[Value]) -> Value:

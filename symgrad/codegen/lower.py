@@ -24,8 +24,10 @@ from symgrad.codegen import operations
 from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.scopes import Scope
 from symgrad.codegen.sums import SumWriter
+from symgrad.codegen.terms import kind_of
 from symgrad.graph import Index
 from symgrad.schedule.deferred import Deferred
+from symgrad.schedule.legalise import counts
 from symgrad.schedule.nest import Item, Loop
 from symgrad.schedule.statements import Statement
 
@@ -37,6 +39,13 @@ JAMMED_SUMS = 8
 SUM_REGISTERS = 24
 """Registers for the running sums of a loop, out of 32, where it only multiplies and
 adds what it reads; half of them where it computes what it adds."""
+
+COUNTED_APART = 4
+"""Turns of a loop that only counts which run together."""
+
+SHORT_LOOP = 4
+WRITTEN_OUT = 24
+"""Loops of at most so many turns are written out, up to so many statements."""
 
 PRODUCT_COST = 3.0
 """Two values read and multiplied."""
@@ -52,10 +61,17 @@ class StepWriter(SumWriter):
                 self.loop(item)
             elif self.jam is None:
                 self.statement(item)
+            elif self._one_extreme(item):
+                self.extreme_of_turns(item)
             else:
                 for variant in range(self.width):
                     self.variant = variant
                     self.statement(item)
+
+    def _one_extreme(self, s: Statement) -> bool:
+        """Whether turns that run together add to one minimum or maximum of a row."""
+        alone = self.jam in s.bound and self.row not in s.bound
+        return alone and kind_of(s) in ("min", "max") and (s, None) in self.sums
 
     def loop(self, item: Loop) -> None:
         """One loop over a parameter or inner dimension.
@@ -74,6 +90,10 @@ class StepWriter(SumWriter):
         zero = self.emitter.const(0, "i64")
         if item.index is self.step.row:  # rows of a tile, in a deferred sum
             self._turns(item, *self.tile_rows, 1)
+        elif self._is_short(item):
+            self._unrolled(item)
+        elif self._only_counts(item):
+            self._counted_apart(item, extent)
         elif width == 1:
             self._turns(item, zero, extent, 1)
         else:
@@ -98,6 +118,37 @@ class StepWriter(SumWriter):
         if not exact:
             self._turns(item, main, extent, 1)
 
+    def _only_counts(self, item: Loop) -> bool:
+        """Whether the loop counts where something holds, and does nothing else."""
+        return self.jam is None and all(
+            isinstance(s, Statement)
+            and counts(s.node)
+            and (s, None) in self.sums
+            and s.bound == (item.index,)
+            for s in item.items
+        )
+
+    def _counted_apart(self, item: Loop, extent: Value) -> None:
+        """Counts are exact in any order: some turns together, each with its own."""
+        emitter = self.home()
+        self.split = set(item.statements())
+        for s in self.split:
+            self.sums[s, 0] = self.sums.pop((s, None))
+            for k in range(1, COUNTED_APART):
+                self.sums[s, k] = self.identity(s)
+        step = emitter.const(COUNTED_APART, "i64")
+        main = emitter.binary("sub", extent, emitter.binary("srem", extent, step))
+        self.jam, self.width = item.index, COUNTED_APART
+        self._turns(item, emitter.const(0, "i64"), main, COUNTED_APART)
+        self.jam, self.width = None, 1
+        for s in self.split:
+            total = self.sums.pop((s, 0))
+            for k in range(1, COUNTED_APART):
+                total = self.home().binary("fadd", total, self.sums.pop((s, k)))
+            self.sums[s, None] = total
+        self.split = set()
+        self._turns(item, main, extent, 1)
+
     def _turns(self, item: Loop, begin: Value, end: Value, step: int | Value) -> None:
         """The loop itself; running sums are carried from turn to turn."""
         inside = set(item.statements())
@@ -115,6 +166,25 @@ class StepWriter(SumWriter):
         emitter = self.home()
         results = emitter.loop(begin, end, step, initial, body, nonempty)
         self.sums.update(zip(carried, results, strict=True))
+
+    def _is_short(self, item: Loop) -> bool:
+        """Whether the loop is better written out: few turns of few statements."""
+        if not isinstance(item.index.extent, graph.Const):
+            return False
+        count = int(item.index.extent.value)
+        copies = count * len(item.items) * (self.width if self.jam is not None else 1)
+        plain = all(not isinstance(i, Loop) for i in item.items)
+        return plain and 0 < count <= SHORT_LOOP and copies <= WRITTEN_OUT
+
+    def _unrolled(self, item: Loop) -> None:
+        """All turns, one after the other, without a loop."""
+        for k in range(int(item.index.extent.value)):  # type: ignore[union-attr]
+            self.home()
+            self.fixed[item.index] = k
+            self._enter(item, self.emitter.const(k, "i64"))
+            self.items(item.items)
+            self._leave()
+        del self.fixed[item.index]
 
     def _jam_width(self, item: Loop) -> int:
         """How many turns to run together: enough sums to hide the latency of an

@@ -108,6 +108,13 @@ def sigmoid(x: Lanes) -> Lanes:
     return sigmoid_from(x, exp_of_negative(-abs(x)))
 
 
+def sigmoid_tail(x: Lanes) -> Lanes:
+    """sigmoid(-|x|)."""
+    e = exp_of_negative(-abs(x))
+    below, error = fast_two_sum(x.const(1.0), e)
+    return divide(e, below, error)
+
+
 def sigmoid_from(x: Lanes, e: Lanes) -> Lanes:
     """sigmoid(x) where e = exp(-|x|) is known."""
     above = (x < 0.0).choose(e, x.const(1.0))

@@ -9,7 +9,8 @@ from symgrad.codegen.embedding import add_rows, load_rows
 from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
 from symgrad.codegen.llvm_text import Emitter, Module, Value
 from symgrad.codegen.lower import COMMON, StepWriter
-from symgrad.codegen.sums import COMBINE, IDENTITY, SumKey, combine, kind_of
+from symgrad.codegen.sums import COMBINE, IDENTITY, SumKey, combine
+from symgrad.codegen.terms import kind_of
 from symgrad.codegen.tiles import load_tile, transpose_kept
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step

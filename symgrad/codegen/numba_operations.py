@@ -83,7 +83,6 @@ _TEMPLATES: dict[str, tuple[str, int, tuple[int, ...]]] = {
     "not": ("not {0}", NOT, (NOT,)),
     "where": ("{1} if {0} else {2}", CHOICE, (OR, OR, CHOICE)),
     "fma": ("{0} * {1} + {2}", SUM, (PRODUCT, UNARY, PRODUCT)),
-    "tanh_of_tail": ("math.tanh({0})", ATOM, (CHOICE, CHOICE)),
     "relu": ("np.maximum({0}, 0.0)", ATOM, (CHOICE,)),
     "clip": ("np.minimum(np.maximum({0}, {1}), {2})", ATOM, (CHOICE,) * 3),
     "stop_gradient": ("{0}", ATOM, (ATOM,)),
@@ -112,11 +111,24 @@ def log1mexp(x):
         return np.log(-math.expm1(x))
     return math.log1p(-math.exp(x))
 ''',
+    "sigmoid_tail": '''\
+def sigmoid_tail(x):
+    """sigmoid(-abs(x))."""
+    e = math.exp(-abs(x))
+    return e / (1.0 + e)
+''',
     "tanh_tail": '''\
 def tanh_tail(x):
     """1 - tanh(abs(x)) without cancellation."""
     e = math.exp(-2.0 * abs(x))
     return 2.0 * e / (1.0 + e)
+''',
+    "tanh_of_tail": '''\
+def tanh_of_tail(x, tail):
+    """tanh(x), where tail = tanh_tail(x)."""
+    if abs(x) > 0.625:
+        return math.copysign(1.0 - tail, x)
+    return math.tanh(x)
 ''',
     "exprel": '''\
 def exprel(x):

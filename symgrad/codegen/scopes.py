@@ -58,6 +58,7 @@ class Scopes:
         self.mask: Value | None = None
         self.jam: Index | None = None  # a loop of which several turns run together
         self.variant = 0  # which of these turns is being emitted
+        self.fixed: dict[Index, int] = {}  # loops that are written out: their turn
         self.written: dict[Statement, tuple[Loop | None, ...]] = {}
         self.checks = 0
 
@@ -76,10 +77,14 @@ class Scopes:
         return value, level
 
     def _turn(self, key: object) -> object:
-        """The key of a node that differs between turns which run together."""
-        if self.jam is not None and isinstance(key, Node) and self.jam in key.free:
-            return key, self.variant
-        return key
+        """The key of a value that differs between turns which run together, or which
+        are written out one after the other."""
+        if not isinstance(key, Node):
+            return (key, tuple(self.fixed.items())) if self.fixed else key
+        turns = [(i, k) for i, k in self.fixed.items() if i in key.free]
+        if self.jam is not None and self.jam in key.free:
+            turns.append((self.jam, self.variant))
+        return (key, *turns) if turns else key
 
     def find(self, key: object) -> Placed | None:
         """A value computed before, in any open scope."""
@@ -87,7 +92,7 @@ class Scopes:
         for level in range(len(self.scopes) - 1, -1, -1):
             value = self.scopes[level].values.get(key)
             if value is not None:
-                return value, level
+                return value, 0 if value.literal else level
         return None
 
     # -- counting loops --------------------------------------------------------------

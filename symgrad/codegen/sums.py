@@ -11,7 +11,8 @@ from symgrad.codegen.evaluate import Evaluator
 from symgrad.codegen.layout import Layout
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.scopes import Placed, Scope
-from symgrad.graph import Index, Node, Reduce
+from symgrad.codegen.terms import Term, kind_of, term_of
+from symgrad.graph import Index, Node
 from symgrad.schedule import streaming
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Place, Plan, Step
@@ -31,11 +32,6 @@ def combine(emitter: Emitter, kind: str, a: Value, b: Value) -> Value:
     return emitter.binary(COMBINE[kind], a, b)
 
 
-def kind_of(statement: Statement) -> str:
-    """The reduction that a statement accumulates by."""
-    return statement.node.kind if isinstance(statement.node, Reduce) else "sum"
-
-
 class SumWriter(Evaluator):
     """Starts, updates and completes sums, and stores values."""
 
@@ -45,6 +41,7 @@ class SumWriter(Evaluator):
         super().__init__(emitter, plan, layout, step, vector)
         self.open: list[Index] = []
         self.width = 1  # turns of the jammed loop
+        self.split: set[Statement] = set()  # sums over it, one per turn
         self.sums: dict[SumKey, Value] = {}  # running sums held in registers
         self.tile_rows = (Value("%begin", "i64"), Value("%end", "i64"))
         self.sum_places = {place.statement: place for place in step.sums}
@@ -53,14 +50,14 @@ class SumWriter(Evaluator):
 
     def _enter(self, item: Loop, counter: Value) -> None:
         scope = Scope(self.emitter.region, item)
-        if self.jam is item.index:
-            scope.values[item.index, 0] = counter
-            for k in range(1, self.width):
-                shift = self.emitter.const(k, "i64")
-                scope.values[item.index, k] = self.emitter.binary("add", counter, shift)
-        else:
-            scope.values[item.index] = counter
         self.scopes.append(scope)
+        if self.jam is item.index:
+            for k in range(self.width):
+                shift = self.emitter.const(k, "i64")
+                here = self.emitter.binary("add", counter, shift) if k else counter
+                scope.values[item.index, (item.index, k)] = here
+        else:
+            self.keep(item.index, counter, len(self.scopes) - 1)
         self.open.append(item.index)
 
     def _leave(self) -> None:
@@ -72,7 +69,7 @@ class SumWriter(Evaluator):
 
     def _sum_key(self, s: Statement) -> SumKey:
         """A sum, and which of the turns that run together it belongs to."""
-        separate = self.jam is not None and self.jam in s.domain
+        separate = self.jam is not None and (self.jam in s.domain or s in self.split)
         return s, self.variant if separate else None
 
     def _starting(self, item: Loop) -> list[SumKey]:
@@ -121,11 +118,8 @@ class SumWriter(Evaluator):
         key = self._sum_key(s)
         if key in self.sums:
             old = self.sums[key]
-            new = self._added(s, old)
-            if self._row_sum(s) and self.mask is not None:
-                new = self.home().select(self.mask, new, old)
-            self.sums[key] = new
-            self._rescale(s, old, new)
+            self.sums[key] = self._added(s, old)
+            self._rescale(s, old, self.sums[key])
             return
         place = self.sum_places.get(s)
         if place is None:
@@ -146,20 +140,68 @@ class SumWriter(Evaluator):
             path.append(scope.loop)
         return tuple(path)
 
+    def extreme_of_turns(self, s: Statement) -> None:
+        """Add the turns that run together to a minimum or maximum: first to each other,
+        so that the turns do not wait for one another."""
+        values = []
+        for variant in range(self.width):
+            self.variant = variant
+            values.append(self.value(s.value))
+        emitter, kind = self.home(), kind_of(s)
+        while len(values) > 1:
+            pairs = zip(values[::2], values[1::2], strict=False)
+            rest = values[-1:] if len(values) % 2 else []
+            values = [combine(emitter, kind, a, b) for a, b in pairs] + rest
+        key = self._sum_key(s)
+        self.sums[key] = combine(emitter, kind, self.sums[key], values[0])
+
     def _row_sum(self, s: Statement) -> bool:
         return self.row is not None and self.row in s.bound
 
     def _added(self, s: Statement, old: Value) -> Value:
         """``old`` with the current term added; a product is fused with the sum."""
-        kind, body = kind_of(s), s.value
-        if kind == "sum" and self._product(body) and old.type == self.type:
-            assert isinstance(body, graph.Call)
-            a, b = (self.value(x) for x in body.args)
-            return self.home().fma(a, b, old)
-        value = self.value(body)
+        term = term_of(s, self._stored, self._product)
+        if old.type != self.type:
+            term = Term((s.value,), False, ())
+        values = [self.value(x) for x in term.factors]
         emitter = self.home()
-        value = operations.to_float_type(emitter, value, old.type)
-        return combine(emitter, kind, old, value)
+        if term.negative:
+            values[0] = emitter.fneg(values[0])
+        if len(values) == 2:
+            new = emitter.fma(values[0], values[1], old)
+        else:
+            value = operations.to_float_type(emitter, values[0], old.type)
+            new = combine(emitter, kind_of(s), old, value)
+        mask = self._sum_mask(s, term)
+        return new if mask is None else self.home().select(mask, new, old)
+
+    def _sum_mask(self, s: Statement, term: Term) -> Value | None:
+        """The lanes in which a term counts; None for all."""
+        rows = self.mask if self._row_sum(s) else None
+        if not term.conditions:
+            return rows
+        key = ("sum mask", rows is None, term.conditions, self.lanes)
+        if self.jam is not None and any(self.jam in c.free for c, _ in term.conditions):
+            key = (*key, self.variant)  # type: ignore[assignment]
+        found = self.find(key)
+        if found is None:
+            found = self.keep(key, *self._all_of(term.conditions, rows))
+        self.home()
+        return found[0]
+
+    def _all_of(
+        self, conditions: Sequence[tuple[Node, bool]], mask: Value | None
+    ) -> Placed:
+        level = 0 if mask is None else self.row_level
+        for condition, wanted in conditions:
+            value, inner = self.placed(condition)
+            level = max(level, inner)
+            emitter = self.at(level)
+            if not wanted:
+                value = emitter.binary("xor", value, emitter.const(True, "i1"))
+            mask = value if mask is None else emitter.binary("and", mask, value)
+        assert mask is not None
+        return mask, level
 
     def _update(
         self, address: Address, place: Place, s: Statement, mask: Value | None
@@ -199,10 +241,15 @@ class SumWriter(Evaluator):
         """Add the vectors of a block, one after the other, to one vector of sums."""
         pointer = self._lane_address(place, indices)
         old = total = self.home().load(pointer, self.type, self.vector)
-        factors = self._terms(place.statement)
-        emitter, kind = self.home(), kind_of(place.statement)
-        columns = [emitter.parts(f, self.vector) for f in factors]
-        masks = [None] if self.mask is None else emitter.parts(self.mask, self.vector)
+        s, kind = place.statement, kind_of(place.statement)
+        term = term_of(s, self._stored, self._product)
+        values = [self.value(x) for x in term.factors]
+        mask = self._sum_mask(s, term)
+        emitter = self.home()
+        if term.negative:
+            values[0] = emitter.fneg(values[0])
+        columns = [self._vectors(v) for v in values]
+        masks = [None] if mask is None else self._vectors(mask)
         for *terms, mask in zip(*columns, masks, strict=True):
             if len(terms) == 2:
                 new = emitter.fma(terms[0], terms[1], total)
@@ -212,19 +259,12 @@ class SumWriter(Evaluator):
         emitter.store(total, pointer)
         self._rescale(place.statement, old, total)
 
-    def _terms(self, s: Statement) -> list[Value]:
-        """What a turn adds, in all lanes: one value, or two whose product is meant."""
-        body = s.value
-        roots = [body]
-        if kind_of(s) == "sum" and self._product(body):
-            assert isinstance(body, graph.Call)
-            roots = list(body.args)
-        values = [self.value(root) for root in roots]
+    def _vectors(self, value: Value) -> list[Value]:
+        """The hardware vectors of a block of rows."""
         emitter = self.home()
-        return [
-            emitter.splat(operations.to_float_type(emitter, v, self.type), self.lanes)
-            for v in values
-        ]
+        if value.type in operations.FLOATS:
+            value = operations.to_float_type(emitter, value, self.type)
+        return emitter.parts(emitter.splat(value, self.lanes), self.vector)
 
     def _rescale(self, s: Statement, old: Value, new: Value) -> None:
         """What is relative to the extremum ``s`` follows its change."""

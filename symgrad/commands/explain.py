@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dropna", action="store_true", help="leave out rows with missing values")
     add("--dtype", choices=("float64", "float32"), default="float64")
     add("--code", action="store_true", help="print the kernel as Numba Python, too")
+    add("-v", "--verbose", action="store_true", help="print every rewrite, and why")
     add("--html", metavar="FILE", help="write a page to step through in a browser")
     add("--draw", metavar="FILE", help="write the graph as .svg, .dot or .mmd")
 
@@ -56,10 +57,10 @@ def run(options: argparse.Namespace) -> int:
     if unknown:
         say(f"no values for {', '.join(unknown)}: taken for numbers\n")
         numbers = dict.fromkeys(unknown, 0.0) | values
-        say(derivation(question.loss, wrt, numbers))
+        say(derivation(question.loss, wrt, numbers, options.verbose))
         return 0
     say(graph(question.loss, wrt, values))
-    say("\n" + derivation(question.loss, wrt, values))
+    say("\n" + derivation(question.loss, wrt, values, options.verbose))
     say("\n" + kernel(question.loss, wrt, values, options))
     write(question.loss, wrt, values, options)
     return 0
@@ -117,14 +118,23 @@ def graph(loss: str, wrt: list[str], values: Mapping[str, Any]) -> str:
     return tree.render(found, paint, width)
 
 
-def derivation(loss: str, wrt: list[str], values: Mapping[str, Any]) -> str:
-    """The gradient formulas."""
+def derivation(
+    loss: str, wrt: list[str], values: Mapping[str, Any], verbose: bool = False
+) -> str:
+    """The gradient formulas; with ``verbose`` also how they were simplified."""
     from symgrad.api import compile
 
     f = compile(loss, wrt=wrt)
     f.specialize(**values)
     rows = [(f"d loss / d {name}", f"= {f.gradient[name]}") for name in wrt]
-    return "gradient\n" + table.align(rows, indent="  ", gap=" ")
+    text = "gradient\n" + table.align(rows, indent="  ", gap=" ")
+    if not verbose:
+        return text
+    steps = [
+        f"  {rule}: {why}\n      {before}\n   -> {after}"
+        for rule, before, after, why in (r.row() for r in f.rewrites)
+    ]
+    return "\n".join([text, "", "rewrites", *(steps or ["  none"])])
 
 
 def kernel(

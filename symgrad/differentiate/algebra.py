@@ -9,7 +9,7 @@ the inf or nan of its own derivative.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from symgrad import graph
@@ -211,11 +211,16 @@ def _chain(terms: Sequence[Node]) -> Node:
     return total
 
 
-def sum_over(indices: Iterable[Index], body: Node | None) -> Node | None:
+def sum_over(
+    indices: Iterable[Index], body: Node | None, maybe_empty: bool = False
+) -> Node | None:
     """``body`` summed over ``indices``, invariant factors and masks outside the sum.
 
     An index that ``body`` lacks counts: the sum is then the extent times the body. A
     factor ``j == p`` (Kronecker's delta) picks one term of the sum over ``j``.
+
+    maybe_empty: the sum of no terms must stay 0, so that nothing leaves it that is not
+    finite where a run-time extent is zero, such as 1/n**2.
     """
     bound = {i: None for i in indices if not _is_one(i.extent)}
     if body is None or not bound:
@@ -224,13 +229,14 @@ def sum_over(indices: Iterable[Index], body: Node | None) -> Node | None:
     while (outer := as_mask(body)) is not None:
         body = outer.value
         inside.append(outer)
-    body, inside = _eliminate_deltas(bound, body, inside)
+    body, deltas = _delta_factors(bound, body)
+    body, inside = _eliminate_deltas(bound, body, inside + deltas)
     outside = [m for m in inside if m.condition.free.isdisjoint(bound)]
     for m in reversed([m for m in inside if m not in outside]):
         body = m.around(body)
         if body is None:
             return None
-    total: Node | None = _sum_product(bound, body)
+    total: Node | None = _sum_product(bound, body, maybe_empty)
     for m in reversed(outside):
         total = m.around(total)
     return total
@@ -238,6 +244,35 @@ def sum_over(indices: Iterable[Index], body: Node | None) -> Node | None:
 
 def _is_one(extent: Node) -> bool:
     return isinstance(extent, Const) and extent.value == 1
+
+
+def _delta_factors(bound: dict[Index, None], body: Node) -> tuple[Node, list[Mask]]:
+    """Factors ``where(j == p, x, 0)`` with ``j`` bound as x, and their masks.
+
+    All other terms of the sum are products with zero.
+    """
+    found: dict[Node, Mask] = {}
+    pending, looked = [body], 0
+    while pending and looked < _CHAIN:
+        node, looked = pending.pop(), looked + 1
+        if isinstance(node, Call) and node.op == "mul":
+            pending.extend(node.args)
+        elif (m := as_mask(node)) is not None and _delta(bound, m) is not None:
+            found[node] = m
+    if not found:
+        return body, []
+
+    def products(node: Node) -> Sequence[Node]:
+        return node.children if is_call(node, "mul") else ()
+
+    done: dict[Node, Node] = {}
+    for node in graph.walk(body, into=products):
+        if node in found:
+            done[node] = found[node].value
+        else:
+            parts = tuple(done[c] for c in products(node))
+            done[node] = graph.rebuild(node, parts) if parts else node
+    return done[body], list(found.values())
 
 
 def _eliminate_deltas(
@@ -275,11 +310,12 @@ def _delta(bound: dict[Index, None], m: Mask) -> tuple[Index, Index] | None:
     return None
 
 
-def _sum_product(bound: Iterable[Index], body: Node) -> Node:
+def _sum_product(bound: Iterable[Index], body: Node, maybe_empty: bool) -> Node:
     lacking = [i for i in bound if i not in body.free]
     summed = tuple(i for i in bound if i in body.free)
     outside = [graph.to_float(i.extent) for i in lacking]
-    split = _Split(summed, body)
+    lengths = {i.extent for i in bound if not isinstance(i.extent, Const)}
+    split = _Split(summed, body, lengths if maybe_empty else ())
     above = outside + split.above
     total = graph.reduce_("sum", summed, split.inner)
     result = _multiply([*above, total] if total is not ONE or not above else above)
@@ -302,7 +338,10 @@ class _Split:
     nothing is invariant stay the nodes they are, so that they remain shared.
     """
 
-    def __init__(self, bound: Iterable[Index], body: Node) -> None:
+    def __init__(
+        self, bound: Iterable[Index], body: Node, lengths: Collection[Node] = ()
+    ) -> None:
+        self.lengths = lengths  # that may be zero, and with them divisors
         self.above: list[Node] = []
         self.below: list[Node] = []
         self.negative = False
@@ -318,10 +357,12 @@ class _Split:
         rest: dict[Node, Node | None] = {}
 
         def varying(x: Node) -> Node | None:
-            return None if x.free.isdisjoint(bound) else rest.get(x, x)
+            return None if self.leaves(bound, x) else rest.get(x, x)
 
         for node in chain:  # arguments first
             a, b = (varying(x) for x in (*node.args, *node.args)[:2])
+            if node.op == "div" and not self.divides(bound, node.args[1]):
+                b = node.args[1]
             if node.op == "mul":
                 rest[node] = b if a is None else a if b is None else _same(node, a, b)
             elif node.op == "neg" or b is None:
@@ -336,7 +377,7 @@ class _Split:
         pending = [body]
         while pending:
             node = pending.pop()
-            if node.free.isdisjoint(bound):
+            if self.leaves(bound, node):
                 if node is not ONE:
                     self.above.append(node)
             elif node not in chain or not isinstance(node, Call):
@@ -348,8 +389,46 @@ class _Split:
                 pending.append(node.args[0])
             else:
                 pending.append(node.args[0])
-                if node.args[1].free.isdisjoint(bound):
+                if self.divides(bound, node.args[1]):
                     self.below.append(node.args[1])
+
+    def leaves(self, bound: frozenset[Index], x: Node) -> bool:
+        """May the factor ``x`` leave the sum?"""
+        return x.free.isdisjoint(bound) and (
+            not self.lengths or _is_finite_for_lengths(x, self.lengths)
+        )
+
+    def divides(self, bound: frozenset[Index], x: Node) -> bool:
+        """May the divisor ``x`` leave the sum? Not if it is zero for an empty one."""
+        if not x.free.isdisjoint(bound):
+            return False
+        return not self.lengths or not _mentions(x, self.lengths)
+
+
+def _mentions(x: Node, lengths: Collection[Node]) -> bool:
+    """Does ``x`` depend on a length? What is large might."""
+    pending, seen = [x], set[Node]()
+    while pending:
+        node = pending.pop()
+        if node in lengths or len(seen) > _CHAIN:
+            return True
+        seen.add(node)
+        pending.extend(c for c in node.children if c not in seen)
+    return False
+
+
+def _is_finite_for_lengths(x: Node, lengths: Collection[Node]) -> bool:
+    """Is ``x`` finite whatever the lengths are, as far as they decide?"""
+    pending = [x]
+    while pending:
+        node = pending.pop()
+        if not _mentions(node, lengths):
+            continue
+        if isinstance(node, Call) and node.op in ("add", "sub", "mul", "neg"):
+            pending.extend(node.args)
+        elif not is_call(node, "cast"):
+            return False
+    return True
 
 
 def _same(node: Call, a: Node, b: Node) -> Node:

@@ -254,7 +254,7 @@ class _Sweep:
 
     def visit_scatter(self, node: Scatter, factor: Factor, g: Node) -> None:
         own = own_indices(node.shape)
-        if isinstance(g, Load) and reads_own(g, own):
+        if isinstance(g, Load) and reads_own(g, own) and g.array.shape == node.shape:
             source = g.array
         else:
             source = graph.array(own, g)
@@ -283,7 +283,9 @@ class _Sweep:
 
 
 def _is_whole(node: Load, own: Sequence[Index]) -> bool:
-    return not isinstance(node.array, Input) and reads_own(node, own)
+    """Is this all of a computed array, and not the beginning of a longer one?"""
+    same = node.array.shape == tuple(i.extent for i in own)
+    return same and not isinstance(node.array, Input) and reads_own(node, own)
 
 
 def as_tensor(own: Sequence[Index], body: Node | None) -> Node:

@@ -58,7 +58,7 @@ def graph_to_sympy(
 
     from symgrad.language import heads
 
-    written = _written_out(root)
+    written = _written_out(_without_corners(root))
     notation = _Notation(written, sizes, limit)
     roots = notation.read(written)
     writer = _index_writer()
@@ -75,6 +75,27 @@ def graph_to_sympy(
             pairs.append(sympy.Tuple(symbol, value))
         expression = heads.Let(*pairs, expression)
     return IndexNotation(expression, indices)
+
+
+def _without_corners(root: Node) -> Node:
+    """``root`` without what decides that softmax of infinities is zero.
+
+    The derivative of log-sum-exp has ``where(isinf(logsumexp(z)), 0, ...)`` for the
+    floating-point corner that all of z are -inf. Formulas for people leave it out.
+    """
+
+    def is_corner(node: Node) -> bool:
+        if not (isinstance(node, Call) and node.op == "where"):
+            return False
+        condition, yes, _ = node.args
+        inner = condition.args[0] if isinstance(condition, Call) else condition
+        infinite = isinstance(condition, Call) and condition.op == "isinf"
+        sums = isinstance(inner, Reduce) and inner.kind == "logsumexp"
+        return infinite and sums and yes is graph.const(0.0)
+
+    if not any(map(is_corner, graph.walk(root))):
+        return root
+    return graph.transform(root, lambda n: n.children[2] if is_corner(n) else n)
 
 
 def size_names(roots: Node | Iterable[Node]) -> dict[str, str]:
@@ -238,7 +259,7 @@ class _Notation:
                 axes.append(self.letter(target))
                 continue
             axes.append(next(self.placeholders))
-            delta = Apply("delta", (axes[-1], self.convert(target)))
+            delta = Apply("delta", (axes[-1], self.convert(_unwrapped(target, extent))))
             value = Apply("mul", (delta, value))
         return self.reduce("sum", over, value), axes
 

@@ -142,11 +142,31 @@ declare(
 )
 
 # --------------------------------------------------------------------------------------
-# tanh and its derivative from one exponential (schedule/shared.py)
+# tanh, sigmoid and their derivatives from one exponential (schedule/shared.py)
 # --------------------------------------------------------------------------------------
 
 TAIL_FROM = 0.625
 """Beyond this tanh is 1 - tail."""
+
+
+declare(
+    "sigmoid_tail",
+    arity=1,
+    types="float",
+    numeric=lambda x: special.expit(-np.abs(x)),
+    exact=lambda x: 1 / (1 + mp.exp(abs(x))),
+    partials=lambda out, x: (-n.sign(x) * (out * (1.0 - out)),),
+    expand=lambda x: 1.0 / (1.0 + n.exp(n.absolute(x))),
+    cost=17,
+    sympy=None,
+    sample=((-20.0, 20.0),),
+    edges=((0.0, 0.5), (-0.0, 0.5), (INF, 0.0), (-INF, 0.0), (NAN, NAN)),
+    domain="all reals: sigmoid(-abs(x)); kernels make sigmoid(x) and sigmoid(-x) of it",
+    corner="at 0: 0, the mean of both sides",
+    kinks=(((0.0,), (0.0,)),),
+    cite=f"{DLMF} 4.28.3",
+    ulp=3.0,
+)
 
 
 def _tanh_tail(x: Any) -> Any:
@@ -183,13 +203,15 @@ declare(
     arity=2,
     types="float",
     numeric=_tanh_of_tail,
-    exact=lambda x, tail: mp.sign(x) * (1 - tail) if abs(x) > TAIL_FROM else mp.tanh(x),
+    exact=lambda x, tail: (
+        mp.sign(x) * abs(1 - tail) if abs(x) > TAIL_FROM else mp.tanh(x)
+    ),
     partials=lambda out, x, tail: (
         n.where(n.absolute(x) > TAIL_FROM, 0.0, 1.0 - out * out),
         n.where(n.absolute(x) > TAIL_FROM, -n.sign(x), 0.0),
     ),
     expand=lambda x, tail: n.where(
-        n.absolute(x) > TAIL_FROM, n.odd(x, 1.0 - tail), apply("tanh", x)
+        n.absolute(x) > TAIL_FROM, n.odd(x, n.absolute(1.0 - tail)), apply("tanh", x)
     ),
     cost=10,
     sympy=None,

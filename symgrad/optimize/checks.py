@@ -15,6 +15,9 @@ from symgrad.optimize.protocol import Objective, Vector
 from symgrad.optimize.rules import Rule
 from symgrad.optimize.schedules import Schedule
 
+MAX_SHUFFLED = (1 << 32) - 1
+"""Rows of data with mini-batches: the shuffle draws integers of 32 bits."""
+
 Bounds = tuple[Vector, Vector]
 """Lower and upper bounds, each (P,), with -inf and inf where there are none."""
 
@@ -158,6 +161,11 @@ def batch_rows(objective: Objective, batch_size: Any) -> int:
         raise OptionError(
             f"batch_size is {size}, but the data have {objective.rows} rows: leave it "
             "out to use all rows in each step"
+        )
+    if objective.rows >= MAX_SHUFFLED:
+        raise OptionError(
+            f"batch_size is given for {objective.rows} rows; at most {MAX_SHUFFLED} "
+            "can be shuffled: take the loss on parts of the data"
         )
     return size
 

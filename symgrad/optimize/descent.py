@@ -34,6 +34,8 @@ NATIVE_SECONDS = 1e-4
 """Losses slower than this are called from Python: their own threads are worth more."""
 CONTAIN_SECONDS = 0.02
 """With more than this still to run, a loop is compiled around a small loss (20 ms)."""
+CONTAIN_PACE = 1e-6
+"""Seconds a step from which a loop around the loss gains nothing."""
 SLOW_SECONDS = 5e-3
 """A loss slower than this is not evaluated for a message after a few steps only."""
 HISTORY = 1 << 22
@@ -240,10 +242,13 @@ class Slices:
     def next(self, left: int) -> int:
         return 1 if self.fixed else min(self.count, left)
 
-    def seconds_left(self, plan: Plan, step: int) -> float:
-        """What the run will take at the pace of the last slice; 0 with a callback,
-        which takes most of the time."""
-        return 0.0 if self.fixed else (plan.steps - step) * self.pace
+    def gains_by_containing(self, plan: Plan, step: int) -> bool:
+        """Whether, at the pace of the last slice, the run is long and its loss small.
+
+        A callback takes most of the time.
+        """
+        left = (plan.steps - step) * self.pace
+        return not self.fixed and self.pace < CONTAIN_PACE and left > CONTAIN_SECONDS
 
     def learn(self, made: int, seconds: float) -> None:
         self.pace = seconds / max(made, 1)
@@ -309,8 +314,7 @@ def _descend(run: Run, full: FullLoss | None, evaluate: Evaluate | None) -> None
             before, started = run.step, time.perf_counter()
             run.advance(count, evaluate)
             slices.learn(run.step - before, time.perf_counter() - started)
-            left = slices.seconds_left(plan, run.step)
-            if evaluate is None and left > CONTAIN_SECONDS:
+            if evaluate is None and slices.gains_by_containing(plan, run.step):
                 run.contain()
             if full is not None and full.is_due(run.step):
                 run.check(full)

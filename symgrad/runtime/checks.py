@@ -2,7 +2,8 @@
 
 ``check_grad`` differentiates the reference interpreter numerically: neither symbolic
 differentiation, simplification nor a kernel is involved. ``check`` asks how many digits
-survive floating point: the same derivatives, unsimplified, in 50 decimal digits.
+survive floating point: the same derivatives, unsimplified, in as many decimal digits as
+it takes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from symgrad.differentiate import gradient
 from symgrad.interpret import evaluate, evaluate_exact
+from symgrad.runtime.derivatives import gradient_nodes
 from symgrad.runtime.specialise import Arrays, Specialisation, Specialiser
 
 Vector = NDArray[np.float64]
@@ -153,9 +155,12 @@ def _extrapolated(
 def check(loss: Loss, values: Mapping[str, Any], rows: int = 50) -> dict[str, float]:
     """Correct decimal digits of the loss and of each gradient.
 
-    Compared with the formula as it was written, unsimplified, and its derivatives, in
-    50 digits, on the first ``rows`` rows of the data. A gradient has the digits of its
-    worst component relative to its largest; 0 if not even the first is right.
+    Compared with the formula as it was written, unsimplified, and its derivatives, on
+    the first ``rows`` rows of the data, in 50 digits or as many more as it takes until
+    more change nothing: ``1 - sigmoid(800)`` needs 350. Where the formula has no finite
+    value even so (``x*log(x)`` at 0, ``log(1 + erf(x))`` at -100), its simplified form
+    is the reference. A gradient has the digits of its worst component relative to
+    its largest; 0 if not even the first is right.
 
     Where the terms of a value cancel, as in the gradient at a perfect fit, its own size
     says nothing of the rounding. Errors are therefore relative to the size of the value
@@ -178,10 +183,16 @@ def check(loss: Loss, values: Mapping[str, Any], rows: int = 50) -> dict[str, fl
     body = found.built.value.body
     roots = [body, *gradient(body, found.parameters)]
     lengths = found.lengths(few)
-    exact = evaluate_exact(roots, few, lengths)
+    exact, digits = _settled(lambda n: evaluate_exact(roots, few, lengths, n))
     scales = _conditions(
-        lambda at: evaluate_exact(roots, at, lengths), few, exact, loss
+        lambda at: evaluate_exact(roots, at, lengths, digits), few, exact, loss
     )
+    if not all(_is_finite(true).all() for true in exact):
+        limits = evaluate_exact(gradient_nodes(found), few, lengths, digits)
+        exact = [
+            np.where(_is_finite(true), true, limit)
+            for true, limit in zip(exact, limits, strict=True)
+        ]
     most = -math.log10(np.finfo(np.dtype(loss.dtype)).eps / 2)
     ours = [np.asarray(value), *gradients.values()]
     names = ["loss", *loss.wrt]
@@ -191,6 +202,41 @@ def check(loss: Loss, values: Mapping[str, Any], rows: int = 50) -> dict[str, fl
             names, ours, exact, scales, strict=True
         )
     }
+
+
+DIGITS = (50, 200, 800, 3200)
+"""Precisions of the reference, tried in turn."""
+
+
+def _settled(
+    evaluate: Callable[[int], list[NDArray[Any]]],
+) -> tuple[list[NDArray[Any]], int]:
+    """The values in the first precision that the next confirms, and that precision."""
+    before = evaluate(DIGITS[0])
+    for digits, more in pairwise(DIGITS):
+        after = evaluate(more)
+        if all(_agree(a, b) for a, b in zip(before, after, strict=True)):
+            return after, digits
+        before = after
+    return before, DIGITS[-1]
+
+
+def _agree(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    import mpmath
+
+    for a, b in zip(np.ravel(one).tolist(), np.ravel(other).tolist(), strict=True):
+        if not (mpmath.isfinite(a) and mpmath.isfinite(b)):
+            if str(a) != str(b):
+                return False
+        elif abs(a - b) > abs(b) * 1e-25:
+            return False
+    return True
+
+
+def _is_finite(values: NDArray[Any]) -> NDArray[np.bool_]:
+    import mpmath
+
+    return np.asarray(np.frompyfunc(mpmath.isfinite, 1, 1)(values), np.bool_)
 
 
 CHANGES = (1e-25, 1e-24)

@@ -92,6 +92,7 @@ class Kernel:
         self.code = cpu.load_object(compile_cached(self.llvm))
         self._run = _RUN(self.code.address("run"))
         self._sized: dict[tuple[int, ...], Sized] = {}
+        self._steps = self._functions()  # at once: a fork may come between
         arguments = outputs, inputs, specs, dtype
         self._planned_for = lambda lengths: Kernel(*arguments, lengths, order, lanes)
 
@@ -106,8 +107,7 @@ class Kernel:
         """The processor's assembly."""
         return cpu.assembly(self.llvm)
 
-    @cached_property
-    def _steps(self) -> list[tuple[Any, Any]]:
+    def _functions(self) -> list[tuple[Any, Any]]:
         """Per step its function; for passes the address of the one that runs chunks,
         and the function that combines."""
         found: list[tuple[Any, Any]] = []

@@ -10,8 +10,8 @@ from symgrad.schedule import cost
 from symgrad.schedule.feedback import without_feedback
 from symgrad.schedule.legalise import (
     gather_form,
+    hoist_factors,
     inline_arrays,
-    invert_divisors,
     legalise,
 )
 from symgrad.schedule.nest import statements_in
@@ -65,7 +65,7 @@ class _Candidate:
 
     def __init__(self, roots: list[Node], hints: Mapping[str, int], lanes: int) -> None:
         self.roots = roots
-        self.plan = plan = make_plan(invert_divisors(roots), hints, lanes)
+        self.plan = plan = make_plan(hoist_factors(roots), hints, lanes)
         self.tables = _tables_read(roots)
         self.rows = sum(_rows(step, hints) for step in plan.passes)
         self.work = sum(

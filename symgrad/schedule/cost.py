@@ -19,6 +19,13 @@ is looked at where it is used, as an array of that extent would be read there.""
 INTERNAL = {RUNNING: 0.0, STREAMED: 0.0, CHECKED: 1.0}
 """Costs of operations that exist in scheduled graphs only."""
 
+STREAM_COST = 17.0
+"""Of one element per row, read or written once: 64 bytes for a vector of eight rows at
+15 GB/s. Operations are counted in cycles for a vector, too."""
+
+STORE_COST = 3 * STREAM_COST
+"""Of a value that one pass stores and another reads: written lines are read first."""
+
 DEFAULT_LENGTH = 1000
 """Assumed for a run-time length of which nothing is known."""
 

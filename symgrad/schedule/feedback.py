@@ -27,10 +27,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from symgrad import graph
-from symgrad.graph import Call, Const, Index, Node, Reduce, Scatter
+from symgrad.graph import Call, Index, Node, Reduce, Scatter
 from symgrad.ops import apply
 from symgrad.schedule import cost
-from symgrad.schedule.streaming import DROPPED, Stream, running, streamed
+from symgrad.schedule.streaming import DROPPED, Stream, running
+from symgrad.schedule.terms import (
+    ONE,
+    ZERO,
+    Term,
+    Terms,
+    collected,
+    compatible,
+    elements,
+    factors,
+    is_zero,
+    joined,
+    negated,
+    number,
+    times,
+    total_of,
+)
 
 MAX_TERMS = 8
 """A sum is not taken apart into more terms than this."""
@@ -41,10 +57,6 @@ MAX_ELEMENTS = 8192
 FRESH = 1000
 """Slots from here on name indices that occur nowhere else."""
 
-MAX_FACTORS = 32
-"""A product of more factors is not recognised as a mean."""
-
-ZERO, ONE = graph.const(0.0), graph.const(1.0)
 _EXTREMA = ("max", "min")
 
 
@@ -64,9 +76,10 @@ def without_feedback(
     done: dict[Node, Node] = {}
     for node in graph.walk(roots):
         new = graph.rebuild(node, tuple(done[c] for c in node.children))
-        if isinstance(new, Reduce):
-            new = _rewritten(new, late, hints or {}, firsts)
         done[node] = new
+        if isinstance(new, Reduce):
+            done[node] = _rewritten(new, late, hints or {}, firsts)
+            late.origin[done[node]] = new
     return Apart([done[root] for root in roots], frozenset(firsts))
 
 
@@ -83,52 +96,63 @@ def _rewritten(
         return graph.reduce_(
             node.kind, [row], graph.reduce_(node.kind, rest, node.body)
         )
-    if node.kind != "sum" or not late.feeds(node.body, row):
+    if node.kind != "sum":
         return node
-    taking = _Terms(node, row, late, hints)
-    terms = taking.of(node.body)
-    if terms is None or _elements(node, terms, hints) > MAX_ELEMENTS:
-        return node
-    firsts |= taking.firsts
-    return _total(node, row, terms)
+    for level in range(1, late.depth(node)):
+        late.level = level
+        if not late.feeds(node.body, row):
+            break
+        taking = _Terms(node, row, late, hints)
+        terms = taking.of(node.body)
+        if terms is not None and elements(node, terms, hints) <= MAX_ELEMENTS:
+            firsts |= taking.firsts
+            return total_of(node, row, terms)
+    return node
 
 
 class _Late:
-    """Remembers which nodes wait for a sum over rows."""
+    """Remembers which nodes wait for sums over rows, and for how many in a row.
+
+    level: sums of a lower depth are taken as known: they have had passes of their own.
+    origin: of a sum that was taken apart, the sum.
+    """
 
     def __init__(self) -> None:
-        self.known: dict[Node, bool] = {}
-        self.inside: dict[tuple[Node, Index], bool] = {}
+        self.level = 1
+        self.origin: dict[Node, Reduce] = {}
+        self.known: dict[Node, int] = {}
+        self.inside: dict[tuple[Node, Index, int], bool] = {}
 
-    def waits(self, root: Node) -> bool:
-        """Does evaluating ``root`` need a reduction over run-time many rows?"""
+    def depth(self, root: Node) -> int:
+        """How many reductions over run-time many rows wait for each other in it."""
 
         def unknown(node: Node) -> list[Node]:
             return [c for c in node.children if c not in self.known]
 
         if root not in self.known:
             for node in graph.walk(root, into=unknown):
-                bound = _bound(node)
-                long = any(cost.is_dynamic(i) for i in bound)
-                self.known[node] = long or any(self.known[c] for c in node.children)
+                long = any(cost.is_dynamic(i) for i in _bound(node))
+                below = max((self.known[c] for c in node.children), default=0)
+                self.known[node] = below + long
         return self.known[root]
 
     def feeds(self, root: Node, row: Index) -> bool:
         """Does ``root`` contain something that waits, and is the same in every row?"""
+        level = self.level
 
         def unknown(node: Node) -> Iterable[Node]:
             if row not in node.free:
                 return ()
-            return [c for c in node.children if (c, row) not in self.inside]
+            return [c for c in node.children if (c, row, level) not in self.inside]
 
-        if (root, row) not in self.inside:
+        if (root, row, level) not in self.inside:
             for node in graph.walk(root, into=unknown):
-                self.inside[node, row] = (
-                    any(self.inside[c, row] for c in node.children)
+                self.inside[node, row, level] = (
+                    any(self.inside[c, row, level] for c in node.children)
                     if row in node.free
-                    else self.waits(node)
+                    else self.depth(node) >= level
                 )
-        return self.inside[root, row]
+        return self.inside[root, row, level]
 
 
 def _bound(node: Node) -> tuple[Index, ...]:
@@ -138,48 +162,8 @@ def _bound(node: Node) -> tuple[Index, ...]:
 
 
 # --------------------------------------------------------------------------------------
-# Terms
+# Taking a sum apart
 # --------------------------------------------------------------------------------------
-
-
-class Term(NamedTuple):
-    """``factor * row`` where all masks hold, else zero, summed over ``over``.
-
-    factor and masks (conditions, and whether they are to hold) are the same in every
-    row; row is free of feedback, but for what it is relative to (``stream``). over:
-    indices of sums inside of the row that its factor varies with.
-    """
-
-    factor: Node
-    row: Node
-    stream: Stream | None = None
-    masks: tuple[tuple[Node, bool], ...] = ()
-    over: tuple[Index, ...] = ()
-
-    @property
-    def varies(self) -> frozenset[Index]:
-        """What all but the row depends on."""
-        parts = [self.factor, *(condition for condition, _ in self.masks)]
-        if self.stream is not None:
-            parts.append(self.stream.top)
-        return frozenset[Index]().union(*(part.free for part in parts))
-
-    def substituted(self, mapping: Mapping[Index, Node]) -> Term:
-        """The term at other indices."""
-
-        def at(node: Node) -> Node:
-            return graph.substitute(node, mapping)
-
-        masks = tuple((at(condition), keep) for condition, keep in self.masks)
-        stream = self.stream
-        if stream is not None:
-            top = at(stream.top)
-            assert isinstance(top, Reduce)
-            stream = Stream(top, stream.degree)
-        return Term(at(self.factor), at(self.row), stream, masks, self.over)
-
-
-Terms = list[Term]
 
 
 class _Terms:
@@ -244,7 +228,7 @@ class _Terms:
             lacking = [i for i in own if i not in t.row.free]
             row = graph.reduce_("sum", [i for i in own if i not in lacking], t.row)
             for i in lacking:
-                row = _times(graph.to_float(i.extent), row)
+                row = times(graph.to_float(i.extent), row)
             self.names += len(kept)
             fresh = [
                 graph.index(i.extent, FRESH + self.names - k)
@@ -259,23 +243,27 @@ class _Terms:
         left, right = (self.done[a] for a in node.args)
         centred = self._centred(node)
         if centred is not None:
+            self.plain.discard(node)
             return centred
         if left is None or right is None:
             return None
         if node.op == "sub":
-            right = [t._replace(factor=_negated(t.factor)) for t in right]
+            right = [t._replace(factor=negated(t.factor)) for t in right]
         self.degree[node] = max(1, self.degree[node])
         self.plain.add(node)
-        return _collected([*left, *right])
+        return collected([*left, *right])
 
     def _centred(self, node: Call) -> Terms | None:
         """``f - mean(f)`` relative to the first row."""
         f, mean = node.args
-        if node.op != "sub" or self.row in mean.free or self.late.feeds(f, self.row):
+        if node.op != "sub" or self.row in mean.free:
             return None
         found = self._mean_of(mean, f)
         if found is None:
             return None
+        if self.late.feeds(f, self.row):  # centred twice is centred
+            centred = self.degree[f] == 1 and f not in self.plain
+            return self.done[f] if centred else None
         matched, count = found
         if any(cost.length(i.extent, self.hints) < 1 for i in matched):
             return None
@@ -284,7 +272,7 @@ class _Terms:
         moved = graph.reduce_("sum", matched, shifted)
         delta = moved / count
         self.degree[node] = 1
-        return [Term(ONE, shifted), Term(_negated(delta), ONE)]
+        return [Term(ONE, shifted), Term(negated(delta), ONE)]
 
     def _typical(self, f: Node, over: Iterable[Index]) -> Node:
         """The median of ``f`` in the first, the middle and the last row."""
@@ -304,17 +292,18 @@ class _Terms:
 
         Factors that are the same in all rows may stand before the sum.
         """
-        whole, wanted = _factors(mean), _factors(f)
-        for total in whole.above:
+        whole, wanted = factors(mean), factors(f)
+        for part in whole.above:
+            total = self.late.origin.get(part, part)
             if not isinstance(total, Reduce) or total.kind != "sum":
                 continue
             rest = [self.row, *ordered(f.free - {self.row})]
             mapping = _by_extent(total.indices, rest)
             if mapping is None or self.row not in mapping.values():
                 continue
-            count = _number(total.indices)
-            expected = _factors(graph.substitute(total.body, mapping))
-            expected.above.update(whole.above - Counter[Node]([total]))
+            count = number(total.indices)
+            expected = factors(graph.substitute(total.body, mapping))
+            expected.above.update(whole.above - Counter[Node]([part]))
             expected.below.update(whole.below - Counter([count]))
             negative = expected.negative != whole.negative
             if whole.below[count] and expected._replace(negative=negative) == wanted:
@@ -328,13 +317,13 @@ class _Terms:
         found: Terms = []
         for a in left:
             for b in right:
-                if not _compatible(a.stream, b.stream) or set(a.over) & set(b.over):
+                if not compatible(a.stream, b.stream) or set(a.over) & set(b.over):
                     return None
-                stream = _joined(a.stream, b.stream)
+                stream = joined(a.stream, b.stream)
                 masks = tuple(dict.fromkeys((*a.masks, *b.masks)))
-                factor, row = _times(a.factor, b.factor), _times(a.row, b.row)
+                factor, row = times(a.factor, b.factor), times(a.row, b.row)
                 found.append(Term(factor, row, stream, masks, (*a.over, *b.over)))
-        return _collected(found)
+        return collected(found)
 
     def _div(self, node: Call) -> Terms | None:
         above, below = node.args
@@ -351,7 +340,7 @@ class _Terms:
         terms = self.done[node.args[0]]
         if terms is None:
             return None
-        return [t._replace(factor=_negated(t.factor)) for t in terms]
+        return [t._replace(factor=negated(t.factor)) for t in terms]
 
     # -- streams ---------------------------------------------------------------------
 
@@ -398,7 +387,7 @@ class _Terms:
     def _masked(self, condition: Node, yes: Node, no: Node) -> Terms | None:
         found: Terms = []
         for branch, keep in ((yes, True), (no, False)):
-            terms = [] if _is_zero(branch) else self.done[branch]
+            terms = [] if is_zero(branch) else self.done[branch]
             if terms is None:
                 return None
             mask = (condition, keep)
@@ -408,20 +397,20 @@ class _Terms:
     def _selected(self, condition: Node, yes: Node, no: Node) -> Terms | None:
         found: Terms = []
         for branch, keep in ((yes, True), (no, False)):
-            terms = [] if _is_zero(branch) else self.done[branch]
+            terms = [] if is_zero(branch) else self.done[branch]
             if terms is None:
                 return None
             for t in terms:
                 choice = (t.row, ZERO) if keep else (ZERO, t.row)
                 found.append(t._replace(row=graph.call("where", condition, *choice)))
-        return _collected(found)
+        return collected(found)
 
     def _winners(self, condition: Node, yes: Node, no: Node) -> Terms | None:
         """``where(b == max(b), x, 0)``: terms of the rows that attain the extremum."""
         if not isinstance(condition, Call) or condition.op != "eq":
             return None
         terms = self.done[yes]
-        if not _is_zero(no) or terms is None or any(t.stream for t in terms):
+        if not is_zero(no) or terms is None or any(t.stream for t in terms):
             return None
         body, top = condition.args
         if self.row in top.free:
@@ -444,7 +433,7 @@ def _guarded_maximum(shift: Node) -> Reduce | None:
         return None
     guard, top, otherwise = shift.args
     finite = isinstance(guard, Call) and guard.op == "isfinite"
-    if not finite or not _is_zero(otherwise):
+    if not finite or not is_zero(otherwise):
         return None
     if not isinstance(top, Reduce) or top.kind != "max":
         return None
@@ -475,130 +464,3 @@ def _by_extent(
 def ordered(indices: Iterable[Index]) -> list[Index]:
     """Indices in an order that does not depend on the process."""
     return sorted(indices, key=lambda i: (i.slot, graph.to_text(i.extent)))
-
-
-def _compatible(a: Stream | None, b: Stream | None) -> bool:
-    """Whether a product can be relative to both."""
-    if a is None or b is None:
-        return True
-    return a.top is b.top and (a.degree == DROPPED) == (b.degree == DROPPED)
-
-
-def _joined(a: Stream | None, b: Stream | None) -> Stream | None:
-    """What a product is relative to."""
-    if a is None or b is None:
-        return a or b
-    return Stream(a.top, a.degree + b.degree)
-
-
-class _Factors(NamedTuple):
-    """A product: numerators, denominators, and the sign."""
-
-    above: Counter[Node]
-    below: Counter[Node]
-    negative: bool
-
-
-def _factors(root: Node) -> _Factors:
-    """``root`` as a product."""
-    above, below, negative = Counter[Node](), Counter[Node](), False
-    pending = [(root, False)]
-    while pending:
-        node, under = pending.pop()
-        few = len(above) + len(below) + len(pending) < MAX_FACTORS
-        if isinstance(node, Call) and node.op in ("mul", "div") and few:
-            a, b = node.args
-            pending += [(a, under), (b, under != (node.op == "div"))]
-        elif isinstance(node, Call) and node.op == "neg":
-            negative = not negative
-            pending.append((node.args[0], under))
-        else:
-            (below if under else above)[node] += 1
-    return _Factors(above, below, negative)
-
-
-def _number(indices: Iterable[Index]) -> Node:
-    """How many values the indices take together."""
-    number: Node = graph.const(1)
-    for i in indices:
-        number = graph.fold_int("mul", number, i.extent)
-    return graph.to_float(number)
-
-
-# --------------------------------------------------------------------------------------
-# Putting terms together
-# --------------------------------------------------------------------------------------
-
-
-def _is_zero(node: Node) -> bool:
-    return isinstance(node, Const) and node.value == 0
-
-
-def _negated(node: Node) -> Node:
-    if isinstance(node, Const):
-        return graph.const(-node.value)
-    return node.args[0] if isinstance(node, Call) and node.op == "neg" else -node
-
-
-def _times(a: Node, b: Node) -> Node:
-    return b if a is ONE else a if b is ONE else a * b
-
-
-def _collected(terms: Terms) -> Terms:
-    """Terms with the same row (or the same factor) together."""
-    by_row: dict[object, Term] = {}
-    for t in terms:
-        key = (t.row, t.stream, t.masks, t.over)
-        same = by_row.get(key)
-        by_row[key] = t if same is None else t._replace(factor=same.factor + t.factor)
-    by_factor: dict[object, Term] = {}
-    for t in by_row.values():
-        key = (t.factor, t.stream, t.masks, t.over)
-        same = by_factor.get(key)
-        by_factor[key] = t if same is None else t._replace(row=same.row + t.row)
-    return list(by_factor.values())
-
-
-def _total(node: Reduce, row: Index, terms: Terms) -> Node:
-    """The sum of all terms."""
-    result: Node | None = None
-    for t in terms:
-        one = _summed(node, row, t)
-        result = one if result is None else result + one
-    return ZERO if result is None else result
-
-
-def _summed(node: Reduce, row: Index, term: Term) -> Node:
-    """One term, summed: over the rows first, then over what its factor varies with."""
-    outer = _outer(node, term)
-    inner = [i for i in node.indices if i not in outer]
-    lacking = [i for i in inner if i not in term.row.free]
-    body = term.row
-    if term.stream is not None:
-        body = streamed(body, term.stream, row)
-        lacking = [i for i in lacking if i is not row]
-    inner = [i for i in inner if i not in lacking]
-    total = graph.reduce_("sum", inner, body)
-    for i in lacking:
-        total = _times(graph.to_float(i.extent), total)
-    total = _times(term.factor, total)
-    for condition, keep in term.masks:
-        branches = (total, ZERO) if keep else (ZERO, total)
-        total = graph.call("where", condition, *branches)
-    return graph.reduce_("sum", outer, total)
-
-
-def _outer(node: Reduce, term: Term) -> list[Index]:
-    """The indices that must stay outside of the sum over the rows."""
-    return [*(i for i in node.indices if i in term.varies), *term.over]
-
-
-def _elements(node: Reduce, terms: Terms, hints: Mapping[str, int]) -> int:
-    """How many numbers the sums over the rows accumulate."""
-    total = 0
-    for t in terms:
-        count = 1
-        for i in {*node.free, *_outer(node, t)}:
-            count *= max(1, cost.length(i.extent, hints))
-        total += count
-    return total

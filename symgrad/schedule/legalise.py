@@ -278,32 +278,87 @@ def _plain(indices: Sequence[Node]) -> bool:
     )
 
 
-def invert_divisors(roots: Sequence[Node]) -> list[Node]:
-    """Multiply by the reciprocal of a divisor that inner loops leave alone.
+def hoist_factors(roots: Sequence[Node]) -> list[Node]:
+    """Bring factors and divisors together that inner loops leave alone.
 
-    A division takes as long as ten products; the reciprocal is computed once, outside.
-    Only divisors that are the same for all rows (parameters, lengths), or are at least
-    one: where the reciprocal overflows, the quotient need not. One more rounding.
+    ``c*a*b`` becomes ``a*(c*b)`` where ``a`` varies with more indices than ``c`` and
+    ``b``; the constant of ``sum(where(c, 0, 2*x))`` multiplies the sum instead. A
+    divisor becomes its reciprocal: a division takes as long as ten products. But only
+    divisors that are the same for all rows (parameters, lengths), or are at least one:
+    where the reciprocal overflows, the quotient need not. One more rounding.
     """
 
     def rewrite(node: Node) -> Node:
-        if not isinstance(node, Call) or node.op != "div":
+        if isinstance(node, Reduce) and node.kind == "sum":
+            return _without_constant(node)
+        if not isinstance(node, Call) or node.type != graph.FLOAT:
             return node
-        top, bottom = node.args
-        if not bottom.free < node.free or isinstance(top, Const):
-            return node
-        constant = not any(cost.is_dynamic(i) for i in bottom.free)
-        if not constant and not _counts(bottom):
-            return node
-        return top * graph.call("div", 1.0, bottom)
+        if not any(cost.is_dynamic(i) for i in node.free):
+            return node  # not work of rows
+        if node.op == "div":
+            node = _by_reciprocal(node)
+        return _regrouped(node) if node.op == "mul" else node
 
     memo: dict[Node, Node] = {}
     return [graph.transform(root, rewrite, memo) for root in roots]
 
 
-def _counts(node: Node) -> bool:
-    """Whether the value is the number of ties of a reduction: a sum of ones where an
-    element equals the extreme one, which is 1 or more (or NaN divides NaN)."""
+def _without_constant(node: Reduce) -> Node:
+    """A sum of what ``where`` chooses, times the constant factor of its terms."""
+    body = node.body
+    if not isinstance(body, Call) or body.op != "where":
+        return node
+    condition, yes, no = body.args
+    for zero, value in ((yes, no), (no, yes)):
+        if isinstance(zero, Const) and zero.value == 0:
+            constant, rest = _split_product(value)
+            if constant is not None:
+                branches = (yes, rest) if zero is yes else (rest, no)
+                chosen = graph.call("where", condition, *branches)
+                return constant * graph.reduce_("sum", node.indices, chosen)
+    return node
+
+
+def _split_product(node: Node, depth: int = 3) -> tuple[Const | None, Node]:
+    """A constant factor of a product and the rest."""
+    if not isinstance(node, Call) or node.op not in ("mul", "neg") or not depth:
+        return None, node
+    if node.op == "neg":
+        constant, rest = _split_product(node.args[0], depth - 1)
+        return constant, node if constant is None else graph.call("neg", rest)
+    for a, b in (node.args, node.args[::-1]):
+        if isinstance(a, Const):
+            return a, b
+        constant, rest = _split_product(a, depth - 1)
+        if constant is not None:
+            return constant, graph.call("mul", rest, b)
+    return None, node
+
+
+def _by_reciprocal(node: Call) -> Call:
+    top, bottom = node.args
+    if not bottom.free < node.free or isinstance(top, Const):
+        return node
+    constant = not any(cost.is_dynamic(i) for i in bottom.free)
+    if not constant and not counts(bottom):
+        return node
+    return graph.call("mul", top, graph.call("div", 1.0, bottom))
+
+
+def _regrouped(node: Call) -> Call:
+    left, right = node.args
+    for product, b in ((left, right), (right, left)):
+        if not isinstance(product, Call) or product.op != "mul":
+            continue
+        for c, a in (product.args, product.args[::-1]):
+            if c.free < a.free and b.free < a.free:
+                return graph.call("mul", a, graph.call("mul", c, b))
+    return node
+
+
+def counts(node: Node) -> bool:
+    """Whether the value is the number of elements for which something holds, such as
+    ties of a reduction (1 or more, or NaN divides NaN)."""
     if not isinstance(node, Reduce) or node.kind != "sum":
         return False
     body = node.body

@@ -3,8 +3,8 @@
 Two statements may share a loop over ``i`` if the later one needs the earlier one at the
 same ``i`` only: then the earlier has ``i`` in its domain. A value summed over ``i``, or
 read as a whole array, is complete only after the loop: its users open another one,
-which is another pass. A cheap value that two passes need is computed in both; a costly
-one is stored.
+which is another pass. A value that two passes need is computed in both, if that costs
+less than to write it to memory and read it again; else it is stored.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from symgrad import graph
-from symgrad.graph import Index, Input, Load
+from symgrad.graph import Index, Input, Load, Node
 from symgrad.schedule import cost
 from symgrad.schedule.statements import Statement, Statements
 
 KEPT_TURNS = 512
 """Values of an inner loop that are kept (a block of rows of each) for a later loop."""
-
-RECOMPUTE_COST = 40.0
-"""A value this cheap per row is computed again in a later pass instead of stored."""
 
 
 @dataclass(eq=False)
@@ -60,6 +57,7 @@ class Nester:
 
     def __init__(self, statements: Statements, hints: Mapping[str, int]) -> None:
         self.statements, self.hints = statements.ordered, hints
+        self.places = statements.of
         self.weight = _led_elements(statements.ordered, hints)
         self.users: dict[Statement, list[Statement]] = {}
         for statement in statements.ordered:
@@ -231,27 +229,36 @@ class Nester:
     ) -> list[Statement]:
         """Add cheap values of earlier passes that this one needs at the same ``x``."""
         extra: dict[Statement, None] = {}
+        read = {array for s in group for array in self._reads(s, x)}
         for s in group:
-            for other in self._repeatable(s, x, done):
+            for other in self._repeatable(s, x, done, read):
                 extra[other] = None
         wanted = {*extra, *group}
         return [s for s in self.statements if s in wanted]
 
     def _repeatable(
-        self, s: Statement, x: Index, done: set[Statement]
+        self, s: Statement, x: Index, done: set[Statement], read: Iterable[Input]
     ) -> list[Statement]:
         """Statements of earlier passes over ``x`` that ``s`` had better have again."""
         found: list[Statement] = []
         for other in s.pointwise:
             if other in done and x in other.domain:
-                chain = self._chain(other, x)
+                chain = self._chain(other, x, read)
                 if chain is not None:
                     found.extend(chain)
         return found
 
-    def _chain(self, s: Statement, x: Index) -> list[Statement] | None:
-        """``s`` and what it needs at ``x``, if recomputing all of it is cheap."""
+    def _chain(
+        self, s: Statement, x: Index, read: Iterable[Input]
+    ) -> list[Statement] | None:
+        """``s`` and what it needs at ``x``, if computing all of it again is cheaper
+        than to store ``s``. read: inputs that the pass reads anyway."""
+        stored = 1
+        for i in s.domain:
+            if i is not x:
+                stored *= max(1, cost.length(i.extent, self.hints))
         chain: dict[Statement, None] = {}
+        near = set(read)
         stack, total = [s], 0.0
         while stack:
             top = stack.pop()
@@ -259,10 +266,32 @@ class Nester:
                 continue
             chain[top] = None
             total += top.cost * _turns(top, x, self.hints)
-            if total > RECOMPUTE_COST and not s.unsettled:
+            for array, elements in self._reads(top, x).items():
+                if array not in near:
+                    near.add(array)
+                    total += cost.STREAM_COST * elements
+            if total > cost.STORE_COST * stored and not s.unsettled:
                 return None
             stack.extend(o for o in top.pointwise if x in o.domain)
         return list(chain)
+
+    def _reads(self, s: Statement, x: Index) -> dict[Input, int]:
+        """The inputs that ``s`` itself reads at ``x``, with elements per turn."""
+        places = self.places
+
+        def into(node: Node) -> tuple[Node, ...]:
+            return () if node in places and node is not s.node else node.children
+
+        found: dict[Input, int] = {}
+        for node in graph.walk(s.expressions, into):
+            if not isinstance(node, Load) or not isinstance(node.array, Input):
+                continue
+            if x in node.free:
+                elements = 1
+                for i in node.free - {x}:
+                    elements *= max(1, cost.length(i.extent, self.hints))
+                found[node.array] = max(elements, found.get(node.array, 0))
+        return found
 
 
 def _turns(s: Statement, x: Index, hints: Mapping[str, int]) -> int:

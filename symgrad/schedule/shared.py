@@ -9,6 +9,7 @@ come from ``sigmoid(-abs(x))``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from symgrad import graph
 from symgrad.graph import Call, Const, Node
@@ -29,30 +30,31 @@ def share_exponentials(roots: Sequence[Node]) -> list[Node]:
         x = _slope_of_tanh(node)
         if x is not None:
             tail = graph.call("tanh_tail", done[x])
-            done[node] = tail * (2.0 - tail)
+            slope = tail * (2.0 - tail)
+            assert isinstance(node, Call)
+            done[node] = slope if node.args[0] is _ONE else -slope
         elif _is(node, "tanh") and node.args[0] in slopes:
             x = done[node.args[0]]
             done[node] = graph.call("tanh_of_tail", x, graph.call("tanh_tail", x))
+        elif (small := _slope_of_sigmoid(node, pairs, done)) is not None:
+            done[node] = small * (1.0 - small)
         elif _is(node, "sigmoid") and node.args[0] in pairs:
             base, positive = pairs[node.args[0]]
-            if base not in done:  # it comes later, but what it is made of does not
-                parts = tuple(done.get(c, c) for c in base.children)
-                done[base] = graph.rebuild(base, parts)
-            done[node] = _sigmoid(done[base], positive)
+            done[node] = _sigmoid(_rebuilt(base, done), positive)
         else:
             done[node] = graph.rebuild(node, tuple(done[c] for c in node.children))
     return [done[root] for root in roots]
 
 
-def _is(node: Node, op: str) -> bool:
+def _is(node: Node, op: str) -> TypeGuard[Call]:
     return isinstance(node, Call) and node.op == op
 
 
 def _slope_of_tanh(node: Node) -> Node | None:
-    """x of 1 - tanh(x)*tanh(x)."""
-    if not isinstance(node, Call) or node.op != "sub" or node.args[0] is not _ONE:
+    """x of 1 - tanh(x)*tanh(x), or of the difference with the other sign."""
+    if not _is(node, "sub") or _ONE not in node.args:
         return None
-    square = node.args[1]
+    square = node.args[1 if node.args[0] is _ONE else 0]
     if not isinstance(square, Call) or square.op != "mul":
         return None
     a, b = square.args
@@ -87,8 +89,34 @@ def _negated(x: Node) -> Node | None:
     return None
 
 
+def _rebuilt(x: Node, done: dict[Node, Node]) -> Node:
+    """What x has become: it may come later, but what it is made of does not."""
+    if x not in done:
+        done[x] = graph.rebuild(x, tuple(done.get(c, c) for c in x.children))
+    return done[x]
+
+
+def _slope_of_sigmoid(
+    node: Node, pairs: dict[Node, tuple[Node, bool]], done: dict[Node, Node]
+) -> Node | None:
+    """sigmoid(-abs(x)), if the node is sigmoid(x)*sigmoid(-x)."""
+    if not isinstance(node, Call) or node.op != "mul":
+        return None
+    first, second = (pairs.get(a.args[0]) if _is(a, "sigmoid") else None
+                     for a in node.args)  # fmt: skip
+    if first is None or second is None:
+        return None
+    if first[0] is not second[0] or first[1] is second[1]:
+        return None
+    return _smaller(_rebuilt(first[0], done))
+
+
+def _smaller(x: Node) -> Node:
+    return graph.call("sigmoid_tail", x)
+
+
 def _sigmoid(x: Node, positive: bool) -> Node:
     """sigmoid(x), or sigmoid(-x), from the smaller of the two."""
-    small = apply("sigmoid", -apply("abs", x))
+    small = _smaller(x)
     low, high = (small, 1.0 - small) if positive else (1.0 - small, small)
     return apply("where", x < 0.0, low, high)

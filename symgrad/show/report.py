@@ -234,19 +234,16 @@ def _gradients(loss: Loss, name: str) -> str:
 def _rewrites(loss: Loss) -> str:
     found = loss.rewrites
     rows = [
-        f"<tr><td>{escape(r.rule)}</td><td><code>{_cut(r.before)}</code></td>"
-        f"<td><code>{_cut(r.after)}</code></td></tr>"
-        for r in found[:_REWRITES]
+        f"<tr><td>{escape(rule)}</td><td><code>{_cut(before)}</code></td>"
+        f"<td><code>{_cut(after)}</code></td><td>{escape(why)}</td></tr>"
+        for rule, before, after, why in (r.row() for r in found[:_REWRITES])
     ]
     if len(found) > _REWRITES:
         rows.append(
-            f'<tr><td colspan="3">… and {len(found) - _REWRITES} more</td></tr>'
+            f'<tr><td colspan="4">… and {len(found) - _REWRITES} more</td></tr>'
         )
     return "".join(rows)
 
 
-def _cut(node: Any) -> str:
-    from symgrad.graph import to_text
-
-    text = to_text(node, _TEXT)
+def _cut(text: str) -> str:
     return escape(text if len(text) <= _TEXT else text[:_TEXT] + "…")

@@ -37,6 +37,9 @@ _PARTS = {
 }
 """Per operation, those of which it and its arguments are looked at as a whole."""
 
+_LENGTHS = frozenset(("hypot",))
+"""Divided by one after the other: their square would overflow before they do."""
+
 _WHY = {
     "collect-terms": "fewer operations: like terms, factors and sums brought together",
     "collect-factors": "fewer operations: numbers and divisors brought together",
@@ -55,7 +58,7 @@ class Collector:
         self,
         roots: Sequence[Node],
         trace: list[Rewrite],
-        varying: Collection[Input] | None,
+        varying: Collection[Input] | None = None,
     ) -> None:
         self.roots, self.trace = tuple(roots), trace
         self.order = graph.walk(self.roots)
@@ -140,11 +143,14 @@ class Collector:
 
     def product(self, node: Node) -> tuple[Node | None, set[Node]]:
         parts = self.rebuilt(split_product(node, self.once))
+        if any(is_float_call(f, _LENGTHS) for f in parts.below):
+            return None, set()
         return build_product(parts), {*parts.above, *parts.below}
 
     def rebuilt(self, parts: Product) -> Product:
         above, below = (
-            tuple(self.done[f] for f in side) for side in (parts.above, parts.below)
+            tuple(self.done.get(f, f) for f in side)  # literals may be new
+            for side in (parts.above, parts.below)
         )
         return Product(parts.number, above, below)
 
@@ -157,7 +163,7 @@ class Collector:
         ]
         signed = [p._replace(number=-p.number) if m else p for m, p in terms]
         products = [self.rebuilt(p) for p in signed]
-        single = {self.done[f] for p in signed for f in p.above if self.once(f)}
+        single = {self.done.get(f, f) for p in signed for f in p.above if self.once(f)}
         leaves = {f for p in products for f in (*p.above, *p.below)}
         merged = self.merge_sums(like_terms(products), single)
         if merged != products:

@@ -16,6 +16,7 @@ from symgrad.errors import RewriteWarning, warn
 from symgrad.graph import Array, Input, Load, Node, Reduce
 from symgrad.simplify.candidates import Candidates
 from symgrad.simplify.collect import Collector
+from symgrad.simplify.contract import contract
 from symgrad.simplify.match import replace
 from symgrad.simplify.rule import EXACT, KINDS, REAL, Rule, Step
 from symgrad.simplify.rules import STAGES
@@ -77,6 +78,9 @@ class Simplifier:
             if stage == "specialise" and REAL in self.kinds:
                 result = self.collected(result, trace)
             result = self.run(stage, result, trace)
+            if stage == "canonicalise" and REAL in self.kinds:
+                found = contract(result, trace)
+                result = found if found == result else self.run(stage, found, trace)
         return Simplified(result, tuple(trace))
 
     def run(

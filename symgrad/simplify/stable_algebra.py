@@ -272,7 +272,26 @@ def _join(m: Monomial, n: Monomial) -> Monomial:
     powers = dict(m)
     for atom, k in n:
         powers[atom] = powers.get(atom, 0) + k
+    if any(is_call(a, "abs", "sign") for a in powers):
+        _join_signs(powers)
     return frozenset((a, k) for a, k in powers.items() if k)
+
+
+def _join_signs(powers: dict[Node, int]) -> None:
+    """``x*sign(x)`` is ``abs(x)``, and ``abs(x)**2`` is ``x**2``."""
+    for atom in list(powers):
+        if is_call(atom, "sign") and powers[atom] == 1:
+            (x,) = args(atom)
+            if powers.get(x, 0) > 0:
+                size = graph.call("abs", x)
+                powers[atom], powers[x] = 0, powers[x] - 1
+                powers[size] = powers.get(size, 0) + 1
+    for atom in list(powers):
+        if is_call(atom, "abs") and powers[atom] >= 2:
+            (x,) = args(atom)
+            whole = powers[atom] - powers[atom] % 2
+            powers[atom] -= whole
+            powers[x] = powers.get(x, 0) + whole
 
 
 def cancels(parts: Sequence[Poly], whole: Poly) -> bool:

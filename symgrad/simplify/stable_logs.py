@@ -608,8 +608,9 @@ def _go_together(factor: Node, y: Node) -> bool:
     leave a loop that the factor depends on, or be computed once."""
     if factor in graph.walk(y):
         return True
-    (_, weight), *others = (t for t in terms(factor) if t[1] is not ONE)
-    return not others and isinstance(weight, graph.Load) and factor.free == y.free
+    varying = [node for _, node in terms(factor) if node is not ONE]
+    weights = len(varying) == 1 and isinstance(varying[0], graph.Load)
+    return weights and factor.free == y.free
 
 
 _NEVER_ZERO = frozenset(("exp", "cosh", "softplus", "sigmoid", "erfc"))

@@ -45,6 +45,7 @@ from symgrad.simplify.stable_logs import (
 from symgrad.simplify.stable_step import (
     below,
     cosh,
+    erfc,
     exp,
     expm1,
     half,
@@ -53,6 +54,7 @@ from symgrad.simplify.stable_step import (
     log,
     log1p,
     negative,
+    opposite,
     plain_difference,
     power,
     sigmoid,
@@ -156,10 +158,10 @@ def hyperbolic_tangent(node: Node) -> Node | None:
     """``(exp(x) - exp(-x))/(exp(x) + exp(-x)) -> tanh(x)``,
     ``(1 - exp(-2*x))/(1 + exp(-2*x)) -> tanh(x)``."""
     (c, a), (d, b) = (split_coefficient(x) for x in args(node))
-    if is_call(a, "sinh") and is_call(b, "cosh") and args(a) == args(b):
+    if is_call(a, "sinh") and is_call(b, "cosh") and _same_size(a, b):
         return times_constant(c / d, tanh(args(a)[0]))
-    if is_call(b, "sinh") and is_call(a, "cosh") and args(a) == args(b):
-        return times_constant(c / d, ONE) / tanh(args(a)[0])
+    if is_call(b, "sinh") and is_call(a, "cosh") and _same_size(a, b):
+        return times_constant(c / d, ONE) / tanh(args(b)[0])
     pair = _two_exponentials(b)
     if pair is None:
         return None
@@ -178,6 +180,12 @@ def hyperbolic_tangent(node: Node) -> Node | None:
     if mine != {x, y} or pair[0].c != pair[1].c:
         return None
     return times_constant(c / d / pair[0].c, tanh(half(plain_difference(x, y))))
+
+
+def _same_size(a: Node, b: Node) -> bool:
+    """Are the arguments of two calls equal, or opposite?"""
+    x, y = args(a)[0], args(b)[0]
+    return x is y or opposite(x, y)
 
 
 def quotient_of_expm1(node: Node) -> Node | None:
@@ -212,6 +220,24 @@ def _multiple(a: Node, b: Node) -> Fraction | None:
     """The literal a/b, if it is one and b no literal."""
     (c, x), (d, y) = split_coefficient(a), split_coefficient(b)
     return c / d if x is y and x is not ONE and d else None
+
+
+def mills_ratio(node: Node) -> Node | None:
+    """``exp(-x*x)/erfc(x) -> 1/erfcx(x)``; the x of a normal distribution is divided by
+    a rounded root of 2, whose square is 2 but for that rounding."""
+    (c, a), (d, b) = (split_coefficient(x) for x in args(node))
+    above = as_exponential(c, a)
+    if not is_call(b, "erfc") or above.exponent is None:
+        return None
+    (x,) = args(b)
+    base, exponent = polynomial(x), polynomial(above.exponent)
+    square = product(base, base)
+    if square is None or square.keys() != exponent.keys():
+        return None
+    gaps = (abs(k + exponent[m]) / abs(exponent[m]) for m, k in square.items())
+    if any(gap > Fraction(1, 2**50) for gap in gaps):
+        return None
+    return times_constant(above.c / d, above.factor / apply("erfcx", x))
 
 
 def exp_over_expm1(node: Node) -> Node | None:
@@ -283,8 +309,9 @@ def sine_over_argument(node: Node) -> Node | None:
         ratio = _multiple(args(a)[0], b)
         if ratio is not None:
             return times_constant(c / d * ratio, apply("spherical_j0", args(a)[0]))
-    if is_call(a, "mul") and args(a)[0] is args(a)[1] and is_call(args(a)[0], "sin"):
-        (x,) = args(args(a)[0])
+    sine = _root_of_square(Fraction(1), a)
+    if sine is not None and is_call(sine, "sin"):
+        (x,) = args(sine)
         root = _root_of_square(Fraction(1), b)
         ratio = None if root is None else _multiple(x, root)
         if ratio is not None:
@@ -429,7 +456,7 @@ _Rewrite = Callable[[Node], Node | None]
 # fmt: off
 RATIOS = (
     stable("tanh", "div", hyperbolic_tangent,
-           (expm1(-2.0*u)/(1.0 + exp(-2.0*u)), sinh(u)/cosh(u),
+           (expm1(-2.0*u)/(1.0 + exp(-2.0*u)), sinh(u)/cosh(-u),
             (exp(u) - exp(v))/(exp(u) + exp(v)), cosh(u)/sinh(u)),
            u=(750.0, 3000.0), v=(750.0, 3000.0)),
     stable("sigmoid", "div", logistic,
@@ -453,6 +480,9 @@ RATIOS = (
            u=(1e160, 1e300), v=(1e160, 1e300), w=(1e160, 1e300)),
     stable("norm", "sqrt", length_of_sum, (sqrt(_sum(_X*_X)),), rows=(1e160, 1e300)),
     stable("root-of-exp", "sqrt", root_of_exp, (sqrt(exp(u)),), u=(750.0, 1400.0)),
+    stable("mills-ratio", "div", mills_ratio,
+           (w*exp(-u*u)/erfc(u),),
+           u=(30.0, 300.0)),
     stable("power-of-exp", "pow", power_of_exp, (power(exp(v), u),),
            u=(1e-3, 1e-2), v=(750.0, 1e4)),
     stable("quotient-in-cases", "div", quotient_in_cases,

@@ -13,6 +13,7 @@ from itertools import combinations, permutations
 
 from symgrad import graph
 from symgrad.graph import Node
+from symgrad.ops import apply
 from symgrad.simplify.rule import REAL
 from symgrad.simplify.stable_algebra import (
     ONE,
@@ -39,6 +40,7 @@ from symgrad.simplify.stable_algebra import (
     without,
 )
 from symgrad.simplify.stable_step import (
+    absolute,
     atan,
     atan2,
     atanh,
@@ -485,6 +487,20 @@ def _square_of_sinh(x: Node) -> Node:
     return 2.0 * (root * root)
 
 
+def softplus_minus_argument(node: Node) -> Node | None:
+    """``softplus(x) - x -> softplus(-x)``."""
+    parts = terms(node)
+    for p in parts:
+        inside = argument(p[1], "softplus")
+        taken = (
+            () if inside is None else tuple((-p[0] * c, n) for c, n in terms(inside))
+        )
+        if inside is not None and taken and all(t in parts for t in taken):
+            form = apply("softplus", negative(inside))
+            return _with(parts, (p, *taken), p[0], form)
+    return None
+
+
 # c*f(u) + k for k = ratio*c:  (f, ratio) -> form of f(u) + ratio
 COMPLEMENTS: dict[tuple[str, Fraction], Callable[[Node], Node]] = {
     ("cos", Fraction(-1)): _square_of_sine,
@@ -731,6 +747,12 @@ SUMS = (
     stable("complement", "sub,add", complement,
            (1.0 - cos(u), cosh(u) - 1.0, sigmoid(u) - 0.5, 1.0 - erfc(u)),
            u=(1e-9, 1e-3)),
+    stable("softplus-minus-argument", "sub,add", softplus_minus_argument,
+           (softplus(u) - u, v + softplus(-u) + u), u=(10.0, 300.0), v=(1e-99, 1e-90)),
+    stable("softsign-slope", "sub,add", cancel_terms,
+           (1.0/(1.0 + absolute(u))
+            - u/(1.0 + absolute(u))/(1.0 + absolute(u))*apply("sign", u),),
+           u=(1e6, 1e9)),
     stable("under-common-factor", "sub,add", under_common_factor,
            (v*exp(u) - v, v*cos(u)/w - v/w, v*sigmoid(u)*w - v*w*sigmoid(-u)),
            u=(1e-9, 1e-3)),

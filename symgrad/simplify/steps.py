@@ -79,7 +79,7 @@ def pull_out_of_sum(node: Node) -> Node | None:
     """Invariant factors, signs and masks leave a sum; an unused index is its extent."""
     if not isinstance(node, Reduce) or node.type != FLOAT:
         return None
-    pulled = sum_over(node.indices, node.body)
+    pulled = sum_over(node.indices, node.body, maybe_empty=True)
     return None if pulled is node else pulled
 
 

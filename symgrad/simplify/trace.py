@@ -19,6 +19,7 @@ from symgrad.graph import (
     Size,
 )
 from symgrad.language.graph_to_sympy import size_names
+from symgrad.language.letters import numbered
 
 SHOWN = 24
 """Nodes of an expression that are printed; what lies deeper is an ellipsis."""
@@ -56,20 +57,32 @@ class Rewrite(NamedTuple):
 
     def row(self) -> tuple[str, str, str, str]:
         """Rule, before, after, why: a line of a table."""
-        names = size_names((self.before, self.after))
+        names = _Names((self.before, self.after))
         before, after = (spelled(n, names) for n in (self.before, self.after))
         return self.rule, before, after, self.why
 
 
-def spelled(
-    root: Node, sizes: Mapping[str, str] | None = None, shown: int = SHOWN
-) -> str:
-    """``root`` as one would type it, with ``…`` for what is deeper than ``shown``.
+class _Names:
+    """Letters for the lengths and indices of some expressions."""
 
-    sizes: names for run-time lengths.
-    """
+    def __init__(self, roots: tuple[Node, ...]) -> None:
+        self.sizes = size_names(roots)
+        taken = {n.name for n in graph.walk(roots) if isinstance(n, Input)}
+        taken.update(self.sizes.values())
+        self.free = (name for name in numbered(_LETTERS) if name not in taken)
+        self.letters: dict[Index, str] = {}
+
+    def letter(self, i: Index) -> str:
+        """The letter of an index, the next one for a new index."""
+        if i not in self.letters:
+            self.letters[i] = next(self.free)
+        return self.letters[i]
+
+
+def spelled(root: Node, names: _Names | None = None, shown: int = SHOWN) -> str:
+    """``root`` as one would type it, with ``…`` for what is deeper than ``shown``."""
     kept = _nearest(root, shown)
-    names = size_names(root) if sizes is None else sizes
+    names = _Names((root,)) if names is None else names
 
     def inside(node: Node) -> list[Node]:
         return [c for c in node.children if c in kept]
@@ -92,7 +105,7 @@ def _nearest(root: Node, shown: int) -> set[Node]:
     return kept
 
 
-def _piece(node: Node, done: Mapping[Node, _Piece], names: Mapping[str, str]) -> _Piece:
+def _piece(node: Node, done: Mapping[Node, _Piece], names: _Names) -> _Piece:
     def closed(part: Node, level: int) -> str:
         text, own = done.get(part, (_DOTS, _ATOM))
         return text if own >= level else f"({text})"
@@ -104,19 +117,19 @@ def _piece(node: Node, done: Mapping[Node, _Piece], names: Mapping[str, str]) ->
         case Const():
             return _number(node), _ATOM if node.value >= 0 else _SIGN
         case Size():
-            return names.get(node.name, node.name), _ATOM
+            return names.sizes.get(node.name, node.name), _ATOM
         case Input():
             return node.name.removeprefix("?"), _ATOM
         case Index():
-            return _letter(node), _ATOM
+            return names.letter(node), _ATOM
         case Load():
             places = f"[{listed(node.indices)}]" if node.indices else ""
             return closed(node.array, _ATOM) + places, _ATOM
         case Reduce():
-            bound = ", ".join(map(_letter, node.indices))
+            bound = ", ".join(map(names.letter, node.indices))
             return f"{node.kind}({closed(node.body, _LOGIC)}, {bound})", _ATOM
         case Array():
-            bound = ", ".join(map(_letter, node.indices))
+            bound = ", ".join(map(names.letter, node.indices))
             return f"{{{closed(node.body, _LOGIC)} for {bound}}}", _ATOM
         case Scatter():
             spread = closed(node.value, _LOGIC)
@@ -124,7 +137,7 @@ def _piece(node: Node, done: Mapping[Node, _Piece], names: Mapping[str, str]) ->
         case Call(op="cast"):
             return done.get(node.args[0], (_DOTS, _ATOM))
         case Call(op="neg"):
-            return "-" + closed(node.args[0], _PRODUCT), _SIGN
+            return "-" + closed(node.args[0], _POWER), _SIGN
         case Call(op=op, args=(a, b)) if op in _INFIX:
             sign, level = _INFIX[op]
             left = level + 1 if op == "pow" else level
@@ -140,7 +153,3 @@ def _number(node: Const) -> str:
     if isinstance(value, float) and value.is_integer() and 0 < abs(value) < 1e9:
         return str(int(value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _letter(i: Index) -> str:
-    return _LETTERS[i.slot] if i.slot < len(_LETTERS) else f"i{i.slot}"

@@ -1,0 +1,99 @@
+"""What the emitter does to loops and sums must not show in the results."""
+
+import numpy as np
+import pytest
+
+import symgrad as sg
+from symgrad import graph
+from symgrad.codegen import cpu
+from symgrad.schedule.legalise import counts, hoist_factors
+
+ROWS = (1, 7, 16, 17, 65, 200, 3000)
+"""Around one, two and four vectors, and more than a chunk."""
+
+
+def data(n: int, columns: int) -> np.ndarray:
+    return np.random.default_rng(n).normal(size=(n, columns))
+
+
+@pytest.mark.parametrize("n", ROWS)
+def test_conditions_choose_terms(n):
+    """A term that is not chosen adds nothing, not even nan or inf."""
+    x = data(n, 1)[:, 0]
+    f = sg.compile("sum(where(x > 0, a*log(x), 0)) + sum(where(x > 0, 0, -b*x))", ["a"])
+    value, slope = f.value_and_grad(a=1.5, b=2.0, x=x)
+    kept = np.log(x[x > 0]).sum()
+    assert value == pytest.approx(1.5 * kept - 2.0 * x[x <= 0].sum(), rel=1e-12)
+    assert slope["a"] == pytest.approx(kept, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 5, 25, 26])
+@pytest.mark.parametrize("n", [17, 200])
+def test_ties_share_the_gradient(n, columns):
+    """However many columns are compared together, and counted together."""
+    x = np.round(data(n, columns))
+    slope = sg.compile("sum(min(X + c, axis=1))", ["c"]).grad(c=np.zeros(columns), X=x)
+    ties = x == x.min(axis=1, keepdims=True)
+    wanted = (ties / ties.sum(axis=1, keepdims=True)).sum(axis=0)
+    np.testing.assert_allclose(slope["c"], wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("column", range(7))
+def test_extremes_keep_nan(column):
+    a = np.ones(7)
+    a[column] = np.nan
+    for name in ("min", "max"):
+        value = sg.compile(f"sum({name}(a*X, axis=1))", ["a"])(a=a, X=data(40, 7))
+        assert np.isnan(value)
+
+
+@pytest.mark.parametrize("n", ROWS)
+@pytest.mark.parametrize("inner", [2, 3, 70])
+def test_products_of_any_width(n, inner):
+    """Turns that run together, their rest, and what many rows share."""
+    rng = np.random.default_rng(n)
+    values = {
+        "A": rng.normal(size=(inner, 37)),
+        "B": rng.normal(size=(37, 3)),
+        "X": rng.normal(size=(n, inner)),
+    }
+    f = sg.compile("sum(((X @ A)**2 @ B)**2)", ["A", "B"])
+    value, slopes = f.value_and_grad(**values)
+    hidden = values["X"] @ values["A"]
+    out = hidden**2 @ values["B"]
+    back = 2 * (2 * out) @ values["B"].T * hidden
+    assert value == pytest.approx((out**2).sum(), rel=1e-11)
+    np.testing.assert_allclose(slopes["B"], (hidden**2).T @ (2 * out), rtol=1e-9)
+    np.testing.assert_allclose(slopes["A"], values["X"].T @ back, rtol=1e-9)
+
+
+def _row_and_column() -> tuple[graph.Index, graph.Index]:
+    row, column = graph.canonical_indices([graph.size("n"), graph.const(3)])
+    return row, column
+
+
+def test_divisors_that_rows_share_are_inverted():
+    i, j = _row_and_column()
+    x = graph.load(graph.input_("x", (graph.size("n"), graph.const(3))), (i, j))
+    s = graph.load(graph.input_("s", (graph.const(3),)), (j,))
+    total = graph.load(graph.input_("t", (graph.size("n"),)), (i,))
+    (shared,) = hoist_factors([x / s])
+    assert graph.to_text(shared) == graph.to_text(x * (1.0 / s))
+    (kept,) = hoist_factors([x / total])  # its reciprocal could overflow
+    assert kept is x / total
+
+
+def test_counts_are_recognised():
+    _, j = _row_and_column()
+    x = graph.load(graph.input_("x", (graph.const(3),)), (j,))
+    equal = graph.call("eq", x, 1.0, type=graph.BOOL)
+    assert counts(graph.reduce_("sum", [j], graph.call("where", equal, 1.0, 0.0)))
+    assert not counts(graph.reduce_("sum", [j], graph.call("where", equal, x, 0.0)))
+    assert not counts(graph.reduce_("sum", [j], x))
+
+
+def test_long_blocks_are_told_from_long_texts():
+    block = "  %a = add i64 0, 0\n"
+    text = "define void @f() {\nentry:\n" + (10 * block + "next:\n") * 1000
+    assert cpu._longest_block(text) == 10
+    assert cpu._longest_block(text + 6000 * block) > cpu.LONG_BLOCK
