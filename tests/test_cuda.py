@@ -307,6 +307,23 @@ def test_very_many_partial_sums_are_combined_by_many_blocks(monkeypatch):
     close(gradient["W"], slopes["W"], 1e-13)
 
 
+def test_contexts_beyond_the_arguments_of_a_kernel(monkeypatch):
+    """Many names: the context is read from memory."""
+    use(monkeypatch, order=1)
+    names = [f"a{k}" for k in range(520)]
+    terms = "".join(f" + {name} * x**{k % 3}" for k, name in enumerate(names))
+    text = f"mean((0.0{terms} - y)**2)"
+    numbers = np.random.default_rng(2)
+    values = {name: numbers.normal() for name in names}
+    values |= {"x": numbers.normal(size=70), "y": numbers.normal(size=70)}
+    wrt = names[::40]
+    value, gradient, kernel = on_device(text, wrt, values)
+    assert not kernel.by_value
+    wanted, slopes = sg.compile(text, wrt=wrt).value_and_grad(**values)
+    close(value, wanted, 1e-12)
+    close(np.array([*gradient.values()]), np.array([*slopes.values()]), 1e-12)
+
+
 def test_float32_sums_are_flushed(monkeypatch):
     """Many equal terms: the error of a thread's sum grows with its length."""
     use(monkeypatch)

@@ -7,7 +7,7 @@
     after_k()      and what follows pass k
     tail()         what a caller adds at the end, where no single block is the last
 
-Each takes one argument, the context, by value: addresses and lengths.
+Each takes one argument, the context, addresses and lengths: by value if it is small.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ FEW_PARTIALS = 512
 launch of the pass."""
 
 PARAMETERS = "ptr byval([{slots} x i64]) align 8 %context"
+MOST_SLOTS = 500
+"""A kernel may have 4 KB of arguments; larger contexts are read from device memory."""
+
 CONTEXT = "@CONTEXT@"
 
 Extra = Callable[[ThreadWriter], None]
@@ -78,6 +81,7 @@ class CudaModuleWriter:
         self.launches: list[Launch] = []
         self.repeated = Step([])  # what every thread computes for itself
         self.tail, self.others = tail, others
+        self.by_value = True  # the context
 
     def text(self) -> str:
         """The kernels as LLVM assembly, without the target's own functions."""
@@ -103,7 +107,9 @@ class CudaModuleWriter:
         for name, extra in self.others.items():
             self._alone_in_kernel(name, extra)
         slots = max(1, len(self.layout.slots))
-        return self.module.text().replace(CONTEXT, PARAMETERS.format(slots=slots))
+        self.by_value = slots <= MOST_SLOTS
+        spelled = PARAMETERS.format(slots=slots) if self.by_value else "ptr %context"
+        return self.module.text().replace(CONTEXT, spelled)
 
     # -- kernels ---------------------------------------------------------------------
 

@@ -180,7 +180,7 @@ def _from_dlpack(name: str, value: Any) -> DeviceArray:
     if tensor.strides:
         strides = tuple(tensor.strides[k] for k in range(tensor.ndim))
     address = (tensor.data or 0) + tensor.byte_offset
-    return DeviceArray(address, shape, dtype, strides, None, (value, capsule))
+    return DeviceArray(address, shape, dtype, strides, 1, (value, capsule))
 
 
 # --- to and fro -----------------------------------------------------------------------

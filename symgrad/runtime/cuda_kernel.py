@@ -64,7 +64,7 @@ class CudaKernel:
             self.plan, self.layout, hints, self.block, tail, others
         )
         self.body = writer.text()
-        self.launches = writer.launches
+        self.launches, self.by_value = writer.launches, writer.by_value
         self.kernels, self.shared = writer.module.kernels, writer.module.shared
         self._ptx: dict[str, str] = {}
         self._modules: dict[int, tuple[Device, Any]] = {}
@@ -152,6 +152,7 @@ class CudaContext:
             for k in kernel.launches
         ]
         self.slots = np.zeros(max(1, len(kernel.layout.slots)), np.int64)
+        self._slots = Buffer(device, 0 if kernel.by_value else self.slots.nbytes)
         self._data: list[tuple[tuple[Any, ...], int]] = []
         for key, slot in kernel.layout.slots.items():
             if key[0] in ("data", "stride") and self._is_data(str(key[1])):
@@ -163,6 +164,7 @@ class CudaContext:
             device.clear(self.memory.address + offset, 4)
         self._own_places()
         self.set_data(data)
+        device.synchronise()  # later calls may be on another stream
 
     def _own_places(self) -> None:
         layout = self.kernel.layout
@@ -249,7 +251,15 @@ class CudaContext:
                 if self.sizes.parts[launch.step] > 1:
                     self._launch_parts(function, blocks, launch.step)
                     continue
-            self.device.launch(function, blocks, self.kernel.block, self.slots)
+            self.run(function, blocks)
+
+    def run(self, function: Any, blocks: int) -> None:
+        """Start one kernel on the context as it is."""
+        slots = self.slots
+        if not self.kernel.by_value:
+            self.device.upload(self._slots.address, slots)
+            slots = np.array([self._slots.address])
+        self.device.launch(function, blocks, self.kernel.block, slots)
 
     def _launch_parts(self, function: Any, blocks: int, step: Step) -> None:
         """A pass over rows whose data come in parts."""
@@ -264,7 +274,7 @@ class CudaContext:
                 slots[of["data", name]] = address
             slots[of["rows from", step]], slots[of["rows to", step]] = begin, end
             slots[of["first block", step]] = part * blocks
-            self.device.launch(function, blocks, self.kernel.block, slots)
+            self.run(function, blocks)
 
     def results(self) -> tuple[list[NDArray[np.float64]], bool]:
         """Wait; all outputs, and whether all indices were inside."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from threading import RLock
 from typing import Any, cast
 
 import numpy as np
@@ -56,6 +57,7 @@ class CudaObjective(Objective):
         views = {name: on_device(name, value) for name, value in data.items()}
         self._on_device = {k: view for k, view in views.items() if view is not None}
         self._given = dict(data)
+        self._lock = RLock()  # the memory of a context serves one call at a time
         self._changing: list[str] = []  # arrays that their owner overwrites
         stand_ins = {k: phantom(view, False) for k, view in self._on_device.items()}
         super().__init__(
@@ -86,19 +88,21 @@ class CudaObjective(Objective):
     def __call__(self, x: Any, /) -> float:
         """The loss at ``x`` (P,)."""
         self._know_shapes(x)
-        context = self._value_context
-        self._start(context, x)
-        return self._finished(context)[0].item()
+        with self._lock:
+            context = self._value_context
+            self._start(context, x)
+            return self._finished(context)[0].item()
 
     def value_and_grad(self, x: Any, /, out: Vector | None = None) -> tuple[float, Any]:
         """The loss and its gradient (P,): in ``out`` if given, on the device if ``x``
         is there."""
         self._know_shapes(x)
-        context = self._gradient_context
-        view = self._start(context, x)
-        if view is not None and out is None:
-            return self._on_device_gradient(context, view)
-        parts = self._finished(context)
+        with self._lock:
+            context = self._gradient_context
+            view = self._start(context, x)
+            if view is not None and out is None:
+                return self._on_device_gradient(context, view)
+            parts = self._finished(context)
         gradient = np.empty(self.size) if out is None else self._output(out)
         np.concatenate([part.ravel() for part in parts[1:]], out=gradient)
         return parts[0].item(), gradient
@@ -119,14 +123,17 @@ class CudaObjective(Objective):
     def hvp(self, x: Any, v: Any, /) -> Vector:
         """The Hessian at ``x`` times ``v`` (P,)."""
         self._know_shapes(x)
-        context = self._second_context
-        self._start(context, x, self._vector(self._plain(v)))
-        return np.concatenate([part.ravel() for part in self._finished(context)])
+        with self._lock:
+            context = self._second_context
+            self._start(context, x, self._vector(self._plain(v)))
+            parts = self._finished(context)
+        return np.concatenate([part.ravel() for part in parts])
 
     def _hessian_blocks(self, x: Vector) -> list[NDArray[np.float64]]:
-        context = self._bound("hessian", hessian_nodes(self._found))
-        self._start(context, x)
-        return self._finished(context)
+        with self._lock:
+            context = self._bound("hessian", hessian_nodes(self._found))
+            self._start(context, x)
+            return self._finished(context)
 
     def _know_shapes(self, x: Any) -> None:
         """The first vector may tell the shapes of the parameters."""

@@ -15,8 +15,8 @@ from symgrad.schedule import cost
 from symgrad.schedule.deferred import Deferred, take_out
 from symgrad.schedule.legalise import (
     gather_form,
+    hoist_factors,
     inline_arrays,
-    invert_divisors,
     legalise,
 )
 from symgrad.schedule.nest import Item, Loop, statements_in
@@ -54,7 +54,7 @@ def plan_for_threads(
 
 
 def _planned(roots: Sequence[Node], hints: Mapping[str, int]) -> Plan:
-    return make_plan(invert_divisors(roots), hints, 1, deferral=defer_for_threads)
+    return make_plan(hoist_factors(roots), hints, 1, deferral=defer_for_threads)
 
 
 def _scatters(plan: Plan) -> int:
