@@ -300,6 +300,22 @@ def test_tensors_of_pytorch(monkeypatch, dtype):
     np.testing.assert_allclose(bound.batch(rows)(x), plain.batch(rows)(x), rtol=1e-5)
 
 
+def test_data_that_start_anywhere_are_copied(device):
+    """Kernels load several elements at a time, from multiples of 16 bytes."""
+    f, g = both()
+    given = values()
+    moved = np.empty(given["X"].size + 4)
+    start = next(k for k in range(2) if (moved.ctypes.data + 8 * k) % 16)
+    X = moved[start : start + given["X"].size].reshape(given["X"].shape)
+    X[...] = given["X"]
+    assert X.ctypes.data % 16 == 8
+    copies = []
+    copy = device.copy
+    device.copy = lambda *arguments: (copies.append(arguments[2]), copy(*arguments))
+    assert f(**{**given, "X": Placed(X)}) == pytest.approx(g(**given), rel=1e-13)
+    assert copies == [X.nbytes]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "complex128", "uint64", ">f8"])
 def test_elements_that_kernels_cannot_read(dtype):
     with pytest.raises(DTypeError, match="X is"):

@@ -25,6 +25,9 @@ from symgrad.schedule.threads import fits_registers
 PRIVATE_ELEMENTS = 256
 """Values of inner loops that a thread keeps for itself (local memory at worst)."""
 
+ALIGNED = 16
+"""Bytes of the widest load."""
+
 NARROW_ELEMENTS = 64
 """float32: parameters with more elements are converted once per call; the others
 where they are loaded."""
@@ -129,11 +132,23 @@ class ThreadWriter(StepWriter):
         """Parameters are float64; large ones were converted before."""
         spec = self.layout.specs[array.name]
         if not spec.parameter:
-            return self.context("data", array.name, type="ptr"), spec.dtype
+            return self._data(array.name, spec.contiguous), spec.dtype
         if is_narrowed(self.layout, array):
             return self.context("narrow", array.name, type="ptr"), "float32"
         number = self.layout.parameters().index(array.name)
         return self.pointer_argument("params", number), "float64"
+
+    def _data(self, name: str, contiguous: bool) -> Value:
+        """Where data start. In C order that is at a multiple of ``ALIGNED`` bytes (the
+        runtime copies what is not), so that elements are loaded several at a time."""
+        found = self.find(("aligned", name))
+        if found is not None:
+            return found[0]
+        pointer = self.context("data", name, type="ptr")
+        if contiguous:
+            self.at(0)
+            self.thread.assume_aligned(pointer, ALIGNED)
+        return self.keep(("aligned", name), pointer, 0)[0]
 
     # -- sums over rows --------------------------------------------------------------
 

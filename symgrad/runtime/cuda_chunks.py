@@ -8,6 +8,7 @@ there had been one launch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,9 @@ from symgrad.schedule.plan import Step
 
 SHARE = 0.5
 """Of the free memory: data that need more are passed through in parts."""
+
+GROUP = 16
+"""Rows of a part are a multiple of this."""
 
 PART_BYTES = 1 << 28
 """Data of one part, at most."""
@@ -49,9 +53,11 @@ class Streamed:
             assert step.row is not None
             total = cost.length(step.row.extent, lengths)
             row_bytes = sum(self._row_bytes(name) for name in names)
-            rows = max(1, part_bytes // max(1, row_bytes))
-            self.parts[step] = parts = max(1, -(-total // rows))
-            self.rows[step] = -(-total // parts)
+            most = max(1, part_bytes // max(1, row_bytes))
+            rows = math.ceil(total / max(1, math.ceil(total / most)))
+            # whole groups of rows: every part starts where kernels may load widely
+            self.rows[step] = rows = max(1, math.ceil(rows / GROUP)) * GROUP
+            self.parts[step] = max(1, math.ceil(total / rows))
 
     def _row_bytes(self, name: str) -> int:
         array = self.arrays[name]

@@ -19,6 +19,7 @@ from symgrad.runtime.arrays import FLOAT64
 from symgrad.runtime.bounds import index_error
 from symgrad.runtime.cuda_arrays import (
     DeviceArray,
+    aligned,
     as_float64,
     c_strides,
     given_out,
@@ -88,8 +89,7 @@ class OnDevice(Compiled):
         data, hosted = {}, {}
         for name in found.data:
             if name in views:
-                device.wait_for(views[name].stream)
-                data[name] = views[name]
+                data[name] = aligned(device, views[name])
             else:
                 hosted[name] = arrays[name]
         parts = None

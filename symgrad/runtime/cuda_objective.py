@@ -19,6 +19,7 @@ from symgrad.runtime.arrays import FLOAT64
 from symgrad.runtime.bounds import index_error
 from symgrad.runtime.cuda_arrays import (
     DeviceArray,
+    aligned,
     as_float64,
     c_strides,
     given_out,
@@ -258,27 +259,24 @@ class CudaObjective(Objective):
         if parts is None:
             data = {k: v for k, v in self._placed.items() if k in self._found.data}
             return CudaContext(kernel, device, lengths, data)
-        data = {
-            name: self._on_device[name]
-            if name in self._on_device
-            else uploaded(device, hosted[name])
-            for name in self._found.data
-            if name not in parts.arrays
-        }
+        wanted = set(self._found.data) - parts.arrays.keys()
+        data = self._present({k: v for k, v in self.data.items() if k in wanted})
         return CudaContext(kernel, device, lengths, data, parts)
+
+    def _present(self, arrays: Arrays) -> dict[str, DeviceArray]:
+        """Arrays on the device: those that are there in place, copies of others."""
+        device = cuda_device.device()
+        return {
+            name: aligned(device, self._on_device[name])
+            if name in self._on_device
+            else uploaded(device, array)
+            for name, array in arrays.items()
+        }
 
     @cached_property
     def _placed(self) -> dict[str, DeviceArray]:
         """All data on the device."""
-        device = cuda_device.device()
-        for view in self._on_device.values():
-            device.wait_for(view.stream)
-        return {
-            name: self._on_device[name]
-            if name in self._on_device
-            else uploaded(device, array)
-            for name, array in self.data.items()
-        }
+        return self._present(self.data)
 
     # -- what is different from the processor ----------------------------------------
 
