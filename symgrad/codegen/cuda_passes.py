@@ -10,6 +10,7 @@ The order of all additions depends on the number of blocks only, so results repe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from symgrad.codegen import operations
@@ -17,7 +18,7 @@ from symgrad.codegen.cuda_emitter import ThreadEmitter
 from symgrad.codegen.cuda_writer import ThreadWriter, count_of, way
 from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.sums import IDENTITY, SumKey, combine, kind_of
-from symgrad.graph import Index
+from symgrad.graph import Const, Index
 from symgrad.schedule.deferred import Deferred
 from symgrad.schedule.nest import Item, Loop
 from symgrad.schedule.plan import Place, Step
@@ -25,6 +26,12 @@ from symgrad.schedule.plan import Place, Step
 WARP = 32
 ROWS_PER_FLUSH = 64
 """float32: so many rows of a thread are summed before they are added in float64."""
+
+TOGETHER = 4
+"""Elements of a deferred sum that a thread adds up together."""
+
+BUSY = 128
+"""Groups of elements that a sum must have for that, so that threads have work."""
 
 AT_ONCE = 64
 """Sums that go through shared memory together."""
@@ -44,7 +51,7 @@ def smaller(emitter: ThreadEmitter, a: Value, b: Value) -> Value:
 class PassWriter(ThreadWriter):
     """Writes the rows of one pass."""
 
-    element: Value | None = None
+    elements: Sequence[Value] = ()  # that this thread adds to
     begin: Value
     end: Value
     number: Value
@@ -261,49 +268,82 @@ class PassWriter(ThreadWriter):
         return found[0], count[0], work[0]
 
     def _elements(self, deferred: Deferred, first: Value, last: Value) -> None:
-        """One deferred sum over the rows of a tile."""
+        """One deferred sum over the rows of a tile.
+
+        A thread has some elements that differ in the first index, which is the slowest:
+        it loads what they share once.
+        """
         s = deferred.statement
         place = next(p for p in self.step.sums if p.statement is s)
-        base, count, work = self._shared_out(place)
-        number = parts(self, place)
+        base, count, _ = self._shared_out(place)
+        number, width = parts(self, place), together(place)
         nest: list[Item] = [s]
         row = self.step.row
         assert row is not None
         for i in reversed([i for i in s.bound if i is not row]):
             nest = [Loop(i, nest)]
         rows = Loop(row, nest)
+        several = self.at(0).const(width, "i64")
+        groups = self.at(0).binary("udiv", count, several)
+        inner = self.count(place.shape[1:])
+        work = self.at(0).binary("mul", groups, number)
 
         def body(w: Value, _: list[Value]) -> None:
             emitter = self.home()
-            part = emitter.binary("udiv", w, count)
-            self._open_axes(deferred.axes, emitter.binary("urem", w, count))
+            part = emitter.binary("udiv", w, groups)
+            group = emitter.binary("urem", w, groups)
+            start = emitter.gep(base, emitter.binary("mul", part, count), "double")
+            self._point_elements(start, group, inner, width)
+            self._open_axes(deferred.axes, group, width)
             emitter = self.home()
             self.tile_rows = (emitter.binary("add", first, part), last)
             self.row_step = number
-            self.element = emitter.gep(base, w, "double")
             self.items([rows])
+            self.jam, self.width, self.variant = None, 1, 0
             del self.open[len(self.open) - len(deferred.axes) :]
 
         self.counted(self.index, work, body, step=self.block)
 
-    def _open_axes(self, axes: Sequence[Index], element: Value) -> None:
-        """The indices of an element, from its number."""
+    def _point_elements(
+        self, start: Value, group: Value, inner: Value, width: int
+    ) -> None:
+        """Where the elements of a group are: ``inner`` apart from each other."""
+        emitter = self.home()
+        rest = emitter.binary("urem", group, inner)
+        block = emitter.binary("sub", group, rest)
+        block = emitter.binary("mul", block, emitter.const(width, "i64"))
+        pointer = emitter.gep(start, emitter.binary("add", block, rest), "double")
+        self.elements = [pointer]
+        for _ in range(1, width):
+            pointer = emitter.gep(pointer, inner, "double")
+            self.elements.append(pointer)
+
+    def _open_axes(self, axes: Sequence[Index], group: Value, width: int) -> None:
+        """The indices of a group of elements, from its number."""
         extents = [self.extent(i.extent)[0] for i in axes]
         emitter = self.home()
         values = self.scopes[-1].values
         for i, extent in list(zip(axes, extents, strict=True))[:0:-1]:
-            values[i] = emitter.binary("urem", element, extent)
-            element = emitter.binary("udiv", element, extent)
-        values[axes[0]] = element
+            values[i] = emitter.binary("urem", group, extent)
+            group = emitter.binary("udiv", group, extent)
+        if width == 1:
+            values[axes[0]] = group
+        else:
+            self.jam, self.width = axes[0], width
+            first = emitter.binary("mul", group, emitter.const(width, "i64"))
+            for self.variant in range(width):
+                shift = emitter.const(self.variant, "i64")
+                value = emitter.binary("add", first, shift)
+                self.keep(axes[0], value, len(self.scopes) - 1)
         self.open.extend(axes)
 
     def finish_element(self, place: Place, value: Value) -> None:
         """Add the sum over a tile to this thread's sum of the element."""
-        assert self.element is not None
         emitter = self.home()
-        old = emitter.load(self.element, "double")
+        pointer = self.elements[self.variant]
+        old = emitter.load(pointer, "double")
         kind = kind_of(place.statement)
-        emitter.store(combine(emitter, kind, old, value), self.element)
+        emitter.store(combine(emitter, kind, old, value), pointer)
 
     # -- the sums of a block ---------------------------------------------------------
 
@@ -383,6 +423,18 @@ def fold_warp(emitter: ThreadEmitter, kind: str, value: Value) -> Value:
         value = combine(emitter, kind, value, other)
         distance //= 2
     return value
+
+
+def together(place: Place) -> int:
+    """How many elements of a deferred sum a thread has at a time."""
+    first = place.shape[0]
+    many = len(place.shape) > 1 and isinstance(first, Const)
+    if not many or place.statement.bound[1:]:
+        return 1
+    inner = [e.value for e in place.shape[1:] if isinstance(e, Const)]
+    least = int(first.value) * math.prod(map(int, inner))  # type: ignore[union-attr]
+    exact = int(first.value) % TOGETHER == 0  # type: ignore[union-attr]
+    return TOGETHER if exact and least >= TOGETHER * BUSY else 1
 
 
 def parts(writer: ThreadWriter, place: Place) -> Value:
