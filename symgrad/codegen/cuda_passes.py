@@ -340,7 +340,7 @@ class PassWriter(ThreadWriter):
     def finish_element(self, place: Place, value: Value) -> None:
         """Add the sum over a tile to this thread's sum of the element."""
         emitter = self.home()
-        pointer = self.elements[self.variant]
+        pointer = self.elements[self.variant if self.jam is not None else 0]
         old = emitter.load(pointer, "double")
         kind = kind_of(place.statement)
         emitter.store(combine(emitter, kind, old, value), pointer)
