@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import itertools
 import json
 import statistics
 import sys
@@ -38,106 +37,33 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path = [p for p in sys.path if Path(p or ".").resolve() != ROOT / "bench"]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from bench.comparison.contenders import jax_names, torch_names  # noqa: E402
+from bench.comparison.losses import STANDARD, Arrays, Loss  # noqa: E402
 
-def _compare() -> Any:
-    """The benchmark of the processor, for its losses."""
-    spec = importlib.util.spec_from_file_location(
-        "compare", ROOT / "bench" / "compare.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["compare"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-compare = _compare()
-LOSSES, Loss, difference = compare.LOSSES, compare.Loss, compare.difference
-Arrays = dict[str, np.ndarray]
-
-CLASSIFIER = """
-h1 = tanh(X @ W1 + b1)
-h2 = tanh(h1 @ W2 + b2)
-p = h2 @ W3 + b3
-mean(logsumexp(p, axis=1) - sum(Y * p, axis=1))
-"""
-
-REGRESSION = """
-p = X @ W + b
-mean(logsumexp(p, axis=1) - sum(Y * p, axis=1))
-"""
+Answer = tuple[float, dict[str, Any]]
+ALL: dict[str, Loss] = {loss.name: loss for loss in STANDARD if not loss.scalar}
+MOST_BYTES = 1 << 34
+"""Data beyond this are not timed."""
 
 TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
 BASE_ROWS = 100_000
 """Rows made by NumPy; more are repetitions of these."""
 
+CHECKED = ("logistic", "mixture", "kmeans", "softmax")
+"""Losses that --check times, where they are called so."""
+
 CHECK_SECONDS = 170.0
 """Parity stops here, so that timing has its share of five minutes."""
 
 
-def one_hot(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
-    return np.eye(k)[rng.integers(0, k, n)]
-
-
-def regression_arrays(scale: float) -> tuple[Arrays, Arrays]:
-    """784 features, 10 classes."""
-    rng = np.random.default_rng(4)
-    n = max(1, int(20_000 * scale))
-    parameters = {"W": 0.01 * rng.normal(size=(784, 10)), "b": np.zeros(10)}
-    return parameters, {"X": rng.normal(size=(n, 784)), "Y": one_hot(rng, n, 10)}
-
-
-def classifier_arrays(scale: float) -> tuple[Arrays, Arrays]:
-    """784-128-128-10."""
-    rng = np.random.default_rng(5)
-    n = max(1, int(10_000 * scale))
-    sizes = (784, 128, 128, 10)
-    parameters = {}
-    for k, (a, b) in enumerate(itertools.pairwise(sizes), 1):
-        parameters[f"W{k}"] = rng.normal(size=(a, b)) / np.sqrt(a)
-        parameters[f"b{k}"] = np.zeros(b)
-    return parameters, {"X": rng.normal(size=(n, 784)), "Y": one_hot(rng, n, 10)}
-
-
-def _entropy_torch(p: Any, Y: Any) -> Any:
-    return (p.logsumexp(1) - (Y * p).sum(1)).mean()
-
-
-def _entropy_jax(p: Any, Y: Any) -> Any:
-    import jax
-
-    return (jax.scipy.special.logsumexp(p, 1) - (Y * p).sum(1)).mean()
-
-
-def _classified(W1, b1, W2, b2, W3, b3, X, tanh):
-    return tanh(tanh(X @ W1 + b1) @ W2 + b2) @ W3 + b3
-
-
-def classifier_torch(X, Y, **p):
-    import torch
-
-    return _entropy_torch(_classified(**p, X=X, tanh=torch.tanh), Y)
-
-
-def classifier_jax(X, Y, **p):
-    import jax.numpy as jnp
-
-    return _entropy_jax(_classified(**p, X=X, tanh=jnp.tanh), Y)
-
-
-ALL: dict[str, Loss] = {
-    **LOSSES,
-    "softmax": Loss(
-        REGRESSION,
-        lambda W, b, X, Y: _entropy_torch(X @ W + b, Y),
-        lambda W, b, X, Y: _entropy_jax(X @ W + b, Y),
-        regression_arrays,
-    ),
-    "classifier": Loss(CLASSIFIER, classifier_torch, classifier_jax, classifier_arrays),
-}
-WIDE = {"softmax": 10**6, "classifier": 10**6}
-"""Losses with 784 features: at most so many rows."""
+def difference(left: Answer, right: Answer) -> float:
+    """The largest difference of loss and gradients, relative to the largest entry."""
+    worst = abs(left[0] - right[0]) / max(abs(right[0]), 1e-30)
+    for name, expected in right[1].items():
+        got = np.asarray(left[1][name], dtype=np.float64)
+        scale = max(float(np.abs(expected).max(initial=0.0)), 1e-30)
+        worst = max(worst, float(np.abs(got - expected).max(initial=0.0)) / scale)
+    return worst if np.isfinite(worst) else float("inf")
 
 
 # --- Parity ---------------------------------------------------------------------------
@@ -262,17 +188,20 @@ def copy_bandwidth() -> float:
 
 
 def arrays(loss: Loss, rows: int, dtype: str) -> tuple[Arrays, Arrays]:
-    """Parameters and data with so many rows."""
-    one = next(iter(loss.make(1.0)[1].values())).shape[0]
-    parameters, data = loss.make(min(rows, BASE_ROWS) / one)
-    made = next(iter(data.values())).shape[0]
-    repeats = -(-rows // made)
+    """Parameters and data with so many rows: of more than ``BASE_ROWS`` repetitions."""
+    made = min(rows, BASE_ROWS)
+    parameters, data = loss.arrays(made)
+
+    def repeated(array: np.ndarray) -> np.ndarray:
+        if array.dtype.kind == "f":
+            array = array.astype(dtype)
+        if array.ndim == 0 or array.shape[0] != made:
+            return array
+        return np.resize(array, (rows, *array.shape[1:]))
+
     return (
         {k: a.astype(dtype) for k, a in parameters.items()},
-        {
-            k: np.tile(a.astype(dtype), (repeats, *[1] * (a.ndim - 1)))[:rows]
-            for k, a in data.items()
-        },
+        {k: repeated(a) for k, a in data.items()},
     )
 
 
@@ -309,7 +238,12 @@ class Torch:
             k: torch.from_numpy(a).cuda().requires_grad_()
             for k, a in parameters.items()
         }
-        self.loss = torch.compile(loss.torch) if self.compiled else loss.torch
+        names, formula = torch_names(), loss.formula
+
+        def evaluate(**values: Any) -> Any:
+            return formula(names, **values)
+
+        self.loss = torch.compile(evaluate) if self.compiled else evaluate
 
     def start(self) -> Any:
         for parameter in self.parameters.values():
@@ -338,7 +272,10 @@ class Jax:
         self.jax = jax
         self.data = {k: jax.device_put(a) for k, a in data.items()}
         self.parameters = {k: jax.device_put(a) for k, a in parameters.items()}
-        self.both = jax.jit(jax.value_and_grad(lambda p, d: loss.jax(**p, **d)))
+        names = jax_names()
+        self.both = jax.jit(
+            jax.value_and_grad(lambda p, d: loss.formula(names, **p, **d))
+        )
         self.last: Any = None
 
     def start(self) -> Any:
@@ -376,6 +313,13 @@ def seconds(library: Any, repeat: int) -> tuple[float, float]:
         library.wait()
         batches.append((time.perf_counter() - begin) / repeat)
     return statistics.median(calls), min(batches)
+
+
+def too_large(loss: Loss, rows: int, dtype: str) -> bool:
+    """Whether the data would take more than ``MOST_BYTES``."""
+    _, data = loss.arrays(100)
+    per_row = sum(a.size for a in data.values() if a.ndim and len(a) == 100) / 100
+    return rows * per_row * np.dtype(dtype).itemsize > MOST_BYTES
 
 
 def measure(name: str, dtype: str, rows: int, options: Any, copy: float) -> list[Any]:
@@ -467,8 +411,9 @@ def timing(options: argparse.Namespace) -> list[dict[str, Any]]:
     for name in options.losses:
         for dtype in options.dtypes:
             for rows in options.rows:
-                if rows <= WIDE.get(name, rows):
-                    records += measure(name, dtype, rows, options, copy)
+                if too_large(ALL[name], rows, dtype):
+                    continue
+                records += measure(name, dtype, rows, options, copy)
     return records
 
 
@@ -483,6 +428,7 @@ def main(arguments: list[str] | None = None) -> int:
         failures = parity(options.limit)
         options.rows = [n for n in options.rows if n in (10**6, 10**7)] or options.rows
         options.libraries, options.dtypes = ["symgrad"], options.dtypes[:1]
+        options.losses = [n for n in CHECKED if n in options.losses] or options.losses
         steps(options)
     records = timing(options)
     if options.json:

@@ -173,16 +173,17 @@ class SimulatedDevice:
     # -- kernels ---------------------------------------------------------------------
 
     def load(self, kernel):
-        return _module(host_text(kernel), kernel.shared)
+        return _module(host_text(kernel), kernel.shared, kernel.by_value)
 
     def launch(self, function, blocks, block, context):
         self.launches += 1
         module, address = function
-        argument = context.copy()
+        argument = context.copy().ctypes if module.by_value else None
+        pointer = int(context[0]) if argument is None else argument.data
         for number in self._ordered(blocks):
             module.poison()
             fibers().run_block(
-                module, address, argument, number, blocks, block, self._ordered
+                module, address, pointer, number, blocks, block, self._ordered
             )
 
     def _ordered(self, count):
@@ -194,12 +195,13 @@ class SimulatedDevice:
 
 
 @functools.lru_cache(maxsize=64)
-def _module(text, shared):
-    return _Module(text, shared)
+def _module(text, shared, by_value):
+    return _Module(text, shared, by_value)
 
 
 class _Module:
-    def __init__(self, text, shared):
+    def __init__(self, text, shared, by_value):
+        self.by_value = by_value
         self.code = cpu.load_object(cpu.compile_text(text))
         self.shared = shared
         pointer = ctypes.CFUNCTYPE(ctypes.c_void_p)
@@ -255,7 +257,7 @@ class _Fibers:
     def run_block(self, module, function, argument, number, blocks, block, ordered):
         state, main = module.state, ctypes.addressof(self.main)
         state[[BLOCK, BLOCKS, MAIN]] = number, blocks, main
-        state[[FUNCTION, ARGUMENT]] = function, argument.ctypes.data
+        state[[FUNCTION, ARGUMENT]] = function, argument
         contexts = [self._prepare(t, module.entry) for t in range(block)]
         waits = np.zeros(block, np.int64)
         turns = ordered(block)

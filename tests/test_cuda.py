@@ -307,6 +307,43 @@ def test_very_many_partial_sums_are_combined_by_many_blocks(monkeypatch):
     close(gradient["W"], slopes["W"], 1e-13)
 
 
+@pytest.mark.parametrize("shape", [(3, 48, 24), (3, 50, 24), (2, 512, 1), (1, 64, 40)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_products_of_matrices_add_several_elements_together(monkeypatch, shape, dtype):
+    inputs, hidden, outputs = shape
+    use(monkeypatch, processors=2, order=4)
+    numbers = np.random.default_rng(3)
+    values = {
+        "W": numbers.normal(size=(inputs, hidden)),
+        "V": 0.1 * numbers.normal(size=(hidden, outputs)),
+        "X": numbers.normal(size=(150, inputs)),
+    }
+    text, wrt = "mean(tanh(tanh(X @ W) @ V)**2)", ["W", "V"]
+    value, gradient, _ = on_device(text, wrt, values, dtype=dtype)
+    wanted, slopes = sg.compile(text, wrt=wrt, dtype=dtype).value_and_grad(**values)
+    tolerance = {"float64": 1e-12, "float32": 1e-4}[dtype]
+    close(value, wanted, tolerance)
+    for name, slope in slopes.items():
+        close(gradient[name], slope, tolerance)
+
+
+def test_contexts_beyond_the_arguments_of_a_kernel(monkeypatch):
+    """Many names: the context is read from memory."""
+    use(monkeypatch, order=1)
+    names = [f"a{k}" for k in range(520)]
+    terms = "".join(f" + {name} * x**{k % 3}" for k, name in enumerate(names))
+    text = f"mean((0.0{terms} - y)**2)"
+    numbers = np.random.default_rng(2)
+    values = {name: numbers.normal() for name in names}
+    values |= {"x": numbers.normal(size=70), "y": numbers.normal(size=70)}
+    wrt = names[::40]
+    value, gradient, kernel = on_device(text, wrt, values)
+    assert not kernel.by_value
+    wanted, slopes = sg.compile(text, wrt=wrt).value_and_grad(**values)
+    close(value, wanted, 1e-12)
+    close(np.array([*gradient.values()]), np.array([*slopes.values()]), 1e-12)
+
+
 def test_float32_sums_are_flushed(monkeypatch):
     """Many equal terms: the error of a thread's sum grows with its length."""
     use(monkeypatch)

@@ -21,7 +21,7 @@ from symgrad.errors import (
     GatherIndexError,
     ShapeError,
 )
-from symgrad.runtime import cuda_device, cuda_kernel
+from symgrad.runtime import cuda_chunks, cuda_device, cuda_function, cuda_kernel
 from symgrad.runtime.cuda_arrays import DeviceArray, on_device
 
 TEXT = "mean((X @ w + b - y)**2)"
@@ -300,6 +300,22 @@ def test_tensors_of_pytorch(monkeypatch, dtype):
     np.testing.assert_allclose(bound.batch(rows)(x), plain.batch(rows)(x), rtol=1e-5)
 
 
+def test_data_that_start_anywhere_are_copied(device):
+    """Kernels load several elements at a time, from multiples of 16 bytes."""
+    f, g = both()
+    given = values()
+    moved = np.empty(given["X"].size + 4)
+    start = next(k for k in range(2) if (moved.ctypes.data + 8 * k) % 16)
+    X = moved[start : start + given["X"].size].reshape(given["X"].shape)
+    X[...] = given["X"]
+    assert X.ctypes.data % 16 == 8
+    copies = []
+    copy = device.copy
+    device.copy = lambda *arguments: (copies.append(arguments[2]), copy(*arguments))
+    assert f(**{**given, "X": Placed(X)}) == pytest.approx(g(**given), rel=1e-13)
+    assert copies == [X.nbytes]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "complex128", "uint64", ">f8"])
 def test_elements_that_kernels_cannot_read(dtype):
     with pytest.raises(DTypeError, match="X is"):
@@ -396,3 +412,67 @@ def test_large_private_memory_takes_fewer_blocks():
 
 def test_parts_of_tiles():
     assert [parts_of(n, 256) for n in (1, 100, 256, 257, 0)] == [256, 2, 1, 1, 256]
+
+
+# --------------------------------------------------------------------------------------
+# Data larger than the memory of the device
+# --------------------------------------------------------------------------------------
+
+STREAMED = {
+    "one pass": (TEXT, ["w", "b"]),
+    "many sums": ("mean((tanh(X @ W) - y[:, None])**2)", ["W"]),
+    "two passes": ("z = X @ w + b\nsum(exp(z - max(z)) * y)", ["w", "b"]),
+    "shifted rows": (
+        "sum((X @ w + b)**2) + sum((y[1:] - w[0] * y[:-1])**2)",
+        ["w", "b"],
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", STREAMED)
+def test_rows_pass_through_in_parts(device, monkeypatch, name, dtype):
+    text, wrt = STREAMED[name]
+    monkeypatch.setattr(cuda_function, "SMALL_BYTES", 0)
+    monkeypatch.setattr(cuda_chunks, "PART_BYTES", 16_000)
+    given = {**values(3000), "W": np.random.default_rng(1).normal(size=(3, 30))}
+    given = {k: v for k, v in given.items() if k in wrt or k in ("X", "y")}
+    f, g = both(text, wrt, dtype=dtype)
+    wanted, slopes = g.value_and_grad(**given)
+    device.memory = 150_000 if name != "many sums" else 400_000
+    monkeypatch.setattr(cuda_chunks, "SHARE", 0.2)
+    tolerance = {"float64": 1e-11, "float32": 1e-4}[dtype]
+    data = {k: given[k] for k in ("X", "y")}
+    bound = f.bind({k: given[k] for k in wrt}, **data)
+    results = [
+        f.value_and_grad(**given),
+        (bound(bound.pack({k: given[k] for k in wrt})), slopes),
+    ]
+    assert bound._value_context.streamed is not None
+    for value, gradient in results:
+        assert value == pytest.approx(wanted, rel=tolerance)
+        for key, slope in slopes.items():
+            near = tolerance * np.abs(slope).max()
+            np.testing.assert_allclose(gradient[key], slope, rtol=0, atol=near)
+
+
+def test_descents_on_data_in_parts(device, monkeypatch):
+    monkeypatch.setattr(cuda_chunks, "PART_BYTES", 16_000)
+    monkeypatch.setattr(cuda_chunks, "SHARE", 0.2)
+    device.memory = 150_000
+    given = values(3000)
+    options = {
+        "init": {"w": np.zeros(3), "b": 0.0}, "steps": 6, "lr": 0.1,
+        "data": {k: given[k] for k in ("X", "y")},
+    }  # fmt: skip
+    found = sg.minimize(TEXT, device="cuda", **options)
+    wanted = sg.minimize(TEXT, **options)
+    np.testing.assert_allclose(found.x, wanted.x, rtol=1e-11)
+
+
+def test_data_that_fit_are_copied_once(device):
+    f, _ = both()
+    given = values()
+    bound = f.bind({"w": given["w"], "b": 0.0}, X=given["X"], y=given["y"])
+    bound(np.zeros(4))
+    assert bound._value_context.streamed is None

@@ -73,6 +73,12 @@ class ThreadEmitter(Emitter):
         """Add to an element that other threads add to; the order is not fixed."""
         self.raw(f"call void @add_atomically(ptr {pointer.name}, double {value.name})")
 
+    def assume_aligned(self, pointer: Value, size: int) -> None:
+        """Promise that an address is a multiple of ``size`` bytes."""
+        self._declare("declare void @llvm.assume(i1)")
+        bundle = f'[ "align"(ptr {pointer.name}, i64 {size}) ]'
+        self.raw(f"call void @llvm.assume(i1 true) {bundle}")
+
     def array(self, type: str, count: int) -> Value:
         """Memory of this thread: registers, once the loops over it are unrolled."""
         name = self._fresh()

@@ -34,13 +34,15 @@ class DeviceSizes:
     """A context for given lengths.
 
     offsets: into the work memory; values: other slots. bytes: of work memory.
-    blocks: per pass. clears: per pass, parts of the work memory to set to zero before.
+    blocks: per launch of a pass; parts: launches of it. clears: per pass, what of the
+    work memory to set to zero before.
     """
 
     offsets: dict[tuple[object, ...], int] = field(default_factory=dict)
     values: dict[tuple[object, ...], int] = field(default_factory=dict)
     bytes: int = 0
     blocks: dict[Step, int] = field(default_factory=dict)
+    parts: dict[Step, int] = field(default_factory=dict)
     clears: dict[Step, list[tuple[int, int]]] = field(default_factory=dict)
 
     def take(self, size: int, *key: object) -> int:
@@ -51,15 +53,21 @@ class DeviceSizes:
 
 
 def measure_device(
-    layout: Layout, lengths: Mapping[str, int], block: int, processors: int
+    layout: Layout,
+    lengths: Mapping[str, int],
+    block: int,
+    processors: int,
+    parts: Mapping[Step, int] = {},
 ) -> DeviceSizes:
     """Lay out the memory for these run-time lengths.
 
-    block: threads per block. processors: multiprocessors of the device.
+    block: threads per block. processors: multiprocessors of the device. parts: launches
+    of a pass, each for as many rows; one where it is not given.
     """
     sizes = DeviceSizes()
     for step in layout.plan.passes:
-        _measure_pass(layout, step, lengths, block, processors, sizes)
+        number = parts.get(step, 1)
+        _measure_pass(layout, step, lengths, block, processors, number, sizes)
     for place in layout.plan.work.values():
         if ("work", place) not in sizes.offsets:
             count = elements(place.shape, lengths)
@@ -85,10 +93,12 @@ def _measure_pass(
     lengths: Mapping[str, int],
     block: int,
     processors: int,
+    parts: int,
     sizes: DeviceSizes,
 ) -> None:
     assert step.row is not None
-    rows = max(0, cost.length(step.row.extent, lengths))
+    all_rows = max(0, cost.length(step.row.extent, lengths))
+    rows = -(-all_rows // parts)
     per_block = block
     if step.tile is not None:
         per_block = _tile_rows(layout, step, lengths, block)
@@ -98,10 +108,13 @@ def _measure_pass(
     blocks = min(-(-rows // per_block), BLOCKS_PER_PROCESSOR * processors)
     blocks = max(1, min(blocks, BUDGET // max(1, own)))
     sizes.blocks[step] = blocks
-    sizes.values["blocks of", step] = blocks
+    sizes.values["blocks of", step] = blocks * parts
+    sizes.values["rows from", step], sizes.values["rows to", step] = 0, all_rows
+    sizes.values["first block", step] = 0
+    sizes.parts[step] = parts
     sizes.take(4, "counter", step)
     sizes.clears[step] = []
-    _measure_sums(step, lengths, block, blocks, sizes)
+    _measure_sums(step, lengths, block, blocks * parts, sizes)
     for place in step.scratch:
         size = elements(place.shape, lengths) * layout.element_bytes(place) * blocks
         if place.kept:

@@ -7,7 +7,7 @@
     after_k()      and what follows pass k
     tail()         what a caller adds at the end, where no single block is the last
 
-Each takes one argument, the context, by value: addresses and lengths.
+Each takes one argument, the context, addresses and lengths: by value if it is small.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ FEW_PARTIALS = 512
 launch of the pass."""
 
 PARAMETERS = "ptr byval([{slots} x i64]) align 8 %context"
+MOST_SLOTS = 500
+"""A kernel may have 4 KB of arguments; larger contexts are read from device memory."""
+
 CONTEXT = "@CONTEXT@"
 
 Extra = Callable[[ThreadWriter], None]
@@ -78,6 +81,7 @@ class CudaModuleWriter:
         self.launches: list[Launch] = []
         self.repeated = Step([])  # what every thread computes for itself
         self.tail, self.others = tail, others
+        self.by_value = True  # the context
 
     def text(self) -> str:
         """The kernels as LLVM assembly, without the target's own functions."""
@@ -103,7 +107,9 @@ class CudaModuleWriter:
         for name, extra in self.others.items():
             self._alone_in_kernel(name, extra)
         slots = max(1, len(self.layout.slots))
-        return self.module.text().replace(CONTEXT, PARAMETERS.format(slots=slots))
+        self.by_value = slots <= MOST_SLOTS
+        spelled = PARAMETERS.format(slots=slots) if self.by_value else "ptr %context"
+        return self.module.text().replace(CONTEXT, spelled)
 
     # -- kernels ---------------------------------------------------------------------
 
@@ -183,7 +189,7 @@ class CudaModuleWriter:
             total += count * per_block.get(how, 1)
         return total <= FEW_PARTIALS
 
-    def _last_block(self, writer: ThreadWriter, number: int) -> None:
+    def _last_block(self, writer: PassWriter, number: int) -> None:
         """The block that is done last runs ``finish``: every other one has written its
         sums before it added one to the counter, and here that is seen."""
         counter = writer.context("counter", writer.step, type="ptr")
@@ -196,7 +202,7 @@ class CudaModuleWriter:
 
         def arrive() -> None:
             before = emitter.convert("zext", emitter.arrive(counter), "i64")
-            last = emitter.binary("sub", writer.blocks, emitter.const(1, "i64"))
+            last = emitter.binary("sub", writer.all_blocks, emitter.const(1, "i64"))
             is_last = emitter.icmp("eq", before, last)
             emitter.store(emitter.convert("zext", is_last, "i64"), flag)
 

@@ -10,6 +10,7 @@ The order of all additions depends on the number of blocks only, so results repe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from symgrad.codegen import operations
@@ -17,7 +18,7 @@ from symgrad.codegen.cuda_emitter import ThreadEmitter
 from symgrad.codegen.cuda_writer import ThreadWriter, count_of, way
 from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.sums import IDENTITY, SumKey, combine, kind_of
-from symgrad.graph import Index
+from symgrad.graph import Const, Index
 from symgrad.schedule.deferred import Deferred
 from symgrad.schedule.nest import Item, Loop
 from symgrad.schedule.plan import Place, Step
@@ -25,6 +26,12 @@ from symgrad.schedule.plan import Place, Step
 WARP = 32
 ROWS_PER_FLUSH = 64
 """float32: so many rows of a thread are summed before they are added in float64."""
+
+TOGETHER = 4
+"""Elements of a deferred sum that a thread adds up together."""
+
+BUSY = 128
+"""Groups of elements that a sum must have for that, so that threads have work."""
 
 AT_ONCE = 64
 """Sums that go through shared memory together."""
@@ -44,12 +51,18 @@ def smaller(emitter: ThreadEmitter, a: Value, b: Value) -> Value:
 class PassWriter(ThreadWriter):
     """Writes the rows of one pass."""
 
-    element: Value | None = None
+    elements: Sequence[Value] = ()  # that this thread adds to
+    begin: Value
+    end: Value
+    number: Value
+    all_blocks: Value
+    first_row: Value
 
     def rows(self) -> None:
         """The whole pass, up to the partial sums of the block."""
         loop = self.step.items[0]
         assert isinstance(loop, Loop)
+        self._open_part()
         self._clear_sums()
         keys: list[SumKey] = [
             (p.statement, None)
@@ -62,11 +75,26 @@ class PassWriter(ThreadWriter):
             totals = self._flushed_rows(loop, keys)
         else:
             start = [self.identity(s) for s, _ in keys]
-            extent, _ = self.extent(loop.index.extent)
             totals = self._row_loop(
-                loop, keys, start, self.global_index, extent, self.total
+                loop, keys, start, self.first_row, self.end, self.total
             )
         self._reduce_block(dict(zip((s for s, _ in keys), totals, strict=True)))
+
+    def _open_part(self) -> None:
+        """A launch may be for some of the rows only, one of several: its blocks have
+        numbers and sums of their own among those of all launches."""
+        names = ("rows from", "rows to", "first block", "blocks of")
+        begin, end, first, self.all_blocks = (
+            self.context(name, self.step, type="i64") for name in names
+        )
+        emitter = self.at(0)
+        size = emitter.const(self.block, "i64")
+        self.begin, self.end = begin, end
+        self.number = emitter.binary("add", self.block_index, first)
+        before = emitter.binary("mul", first, size)
+        self.own_index = emitter.binary("add", self.global_index, before)
+        self.owners = emitter.binary("mul", self.all_blocks, size)
+        self.first_row = emitter.binary("add", self.global_index, begin)
 
     def _row_loop(
         self,
@@ -93,19 +121,18 @@ class PassWriter(ThreadWriter):
 
     def _flushed_rows(self, loop: Loop, keys: list[SumKey]) -> list[Value]:
         """Rows in blocks, whose sums are added to float64 ones."""
-        extent, _ = self.extent(loop.index.extent)
         emitter = self.home()
         flush = emitter.const(ROWS_PER_FLUSH, "i64")
         span = emitter.binary("mul", self.total, flush)
 
         def block(counter: Value, totals: list[Value]) -> Sequence[Value]:
-            last = smaller(self.thread, emitter.binary("add", counter, span), extent)
+            last = smaller(self.thread, emitter.binary("add", counter, span), self.end)
             start = [self.identity(s) for s, _ in keys]
             sums = self._row_loop(loop, keys, start, counter, last, self.total)
             return self._flushed(keys, totals, sums)
 
         start = [self._wide_identity(s) for s, _ in keys]
-        return self.counted(self.global_index, extent, block, start, span)
+        return self.counted(self.first_row, self.end, block, start, span)
 
     def _wide_identity(self, s: object) -> Value:
         place = next(p for p in self.step.sums if p.statement is s)
@@ -171,7 +198,7 @@ class PassWriter(ThreadWriter):
 
         def body(k: Value, _: list[Value]) -> None:
             e = self.emitter
-            at = e.binary("mul", k, self.total)
+            at = e.binary("mul", k, self.owners)
             e.store(e.const(number, "double"), e.gep(base, at, "double"))
 
         self.counted(0, self.count(place.shape), body)
@@ -191,14 +218,14 @@ class PassWriter(ThreadWriter):
         """Tiles of rows, a whole launch apart."""
         assert self.step.tile is not None
         rows, _ = self.placed(self.step.tile)
-        extent, _ = self.extent(loop.index.extent)
         emitter = self.home()
         first = emitter.binary("mul", self.block_index, rows)
+        first = emitter.binary("add", first, self.begin)
         stride = emitter.binary("mul", self.blocks, rows)
         width = emitter.const(self.block, "i64")
 
         def tile(counter: Value, totals: list[Value]) -> list[Value]:
-            last = smaller(self.thread, emitter.binary("add", counter, rows), extent)
+            last = smaller(self.thread, emitter.binary("add", counter, rows), self.end)
             self.tile_begin = counter
             begin = emitter.binary("add", counter, self.index)
             if not self.layout.single:
@@ -216,7 +243,7 @@ class PassWriter(ThreadWriter):
             return sums
 
         start = [self._wide_identity(s) for s, _ in keys]
-        return self.counted(first, extent, tile, start, stride)
+        return self.counted(first, self.end, tile, start, stride)
 
     def _shared_out(self, place: Place) -> tuple[Value, Value, Value]:
         """How the elements of a deferred sum are shared out: where this block's sums
@@ -231,7 +258,7 @@ class PassWriter(ThreadWriter):
             count = self.count(place.shape)
             emitter = self.at(0)
             work = emitter.binary("mul", count, parts(self, place))
-            start = emitter.binary("mul", self.block_index, work)
+            start = emitter.binary("mul", self.number, work)
             base = self.context("partial", place, type="ptr")
             found = self.keep(key, self.at(0).gep(base, start, "double"), 0)
             self.keep((*key, "count"), count, 0)
@@ -241,49 +268,82 @@ class PassWriter(ThreadWriter):
         return found[0], count[0], work[0]
 
     def _elements(self, deferred: Deferred, first: Value, last: Value) -> None:
-        """One deferred sum over the rows of a tile."""
+        """One deferred sum over the rows of a tile.
+
+        A thread has some elements that differ in the first index, which is the slowest:
+        it loads what they share once.
+        """
         s = deferred.statement
         place = next(p for p in self.step.sums if p.statement is s)
-        base, count, work = self._shared_out(place)
-        number = parts(self, place)
+        base, count, _ = self._shared_out(place)
+        number, width = parts(self, place), together(place)
         nest: list[Item] = [s]
         row = self.step.row
         assert row is not None
         for i in reversed([i for i in s.bound if i is not row]):
             nest = [Loop(i, nest)]
         rows = Loop(row, nest)
+        several = self.at(0).const(width, "i64")
+        groups = self.at(0).binary("udiv", count, several)
+        inner = self.count(place.shape[1:])
+        work = self.at(0).binary("mul", groups, number)
 
         def body(w: Value, _: list[Value]) -> None:
             emitter = self.home()
-            part = emitter.binary("udiv", w, count)
-            self._open_axes(deferred.axes, emitter.binary("urem", w, count))
+            part = emitter.binary("udiv", w, groups)
+            group = emitter.binary("urem", w, groups)
+            start = emitter.gep(base, emitter.binary("mul", part, count), "double")
+            self._point_elements(start, group, inner, width)
+            self._open_axes(deferred.axes, group, width)
             emitter = self.home()
             self.tile_rows = (emitter.binary("add", first, part), last)
             self.row_step = number
-            self.element = emitter.gep(base, w, "double")
             self.items([rows])
+            self.jam, self.width, self.variant = None, 1, 0
             del self.open[len(self.open) - len(deferred.axes) :]
 
         self.counted(self.index, work, body, step=self.block)
 
-    def _open_axes(self, axes: Sequence[Index], element: Value) -> None:
-        """The indices of an element, from its number."""
+    def _point_elements(
+        self, start: Value, group: Value, inner: Value, width: int
+    ) -> None:
+        """Where the elements of a group are: ``inner`` apart from each other."""
+        emitter = self.home()
+        rest = emitter.binary("urem", group, inner)
+        block = emitter.binary("sub", group, rest)
+        block = emitter.binary("mul", block, emitter.const(width, "i64"))
+        pointer = emitter.gep(start, emitter.binary("add", block, rest), "double")
+        self.elements = [pointer]
+        for _ in range(1, width):
+            pointer = emitter.gep(pointer, inner, "double")
+            self.elements.append(pointer)
+
+    def _open_axes(self, axes: Sequence[Index], group: Value, width: int) -> None:
+        """The indices of a group of elements, from its number."""
         extents = [self.extent(i.extent)[0] for i in axes]
         emitter = self.home()
         values = self.scopes[-1].values
         for i, extent in list(zip(axes, extents, strict=True))[:0:-1]:
-            values[i] = emitter.binary("urem", element, extent)
-            element = emitter.binary("udiv", element, extent)
-        values[axes[0]] = element
+            values[i] = emitter.binary("urem", group, extent)
+            group = emitter.binary("udiv", group, extent)
+        if width == 1:
+            values[axes[0]] = group
+        else:
+            self.jam, self.width = axes[0], width
+            first = emitter.binary("mul", group, emitter.const(width, "i64"))
+            for self.variant in range(width):
+                shift = emitter.const(self.variant, "i64")
+                value = emitter.binary("add", first, shift)
+                self.keep(axes[0], value, len(self.scopes) - 1)
         self.open.extend(axes)
 
     def finish_element(self, place: Place, value: Value) -> None:
         """Add the sum over a tile to this thread's sum of the element."""
-        assert self.element is not None
         emitter = self.home()
-        old = emitter.load(self.element, "double")
+        pointer = self.elements[self.variant if self.jam is not None else 0]
+        old = emitter.load(pointer, "double")
         kind = kind_of(place.statement)
-        emitter.store(combine(emitter, kind, old, value), self.element)
+        emitter.store(combine(emitter, kind, old, value), pointer)
 
     # -- the sums of a block ---------------------------------------------------------
 
@@ -346,8 +406,8 @@ class PassWriter(ThreadWriter):
                 at = emitter.gep(row, emitter.const(w, "i64"), "double")
                 total = combine(emitter, kind, total, emitter.load(at, "double"))
             number = emitter.binary("add", k, emitter.const(first, "i64"))
-            place = emitter.binary("mul", number, self.blocks)
-            place = emitter.binary("add", place, self.block_index)
+            place = emitter.binary("mul", number, self.all_blocks)
+            place = emitter.binary("add", place, self.number)
             emitter.store(total, emitter.gep(target, place, "double"))
             return []
 
@@ -363,6 +423,18 @@ def fold_warp(emitter: ThreadEmitter, kind: str, value: Value) -> Value:
         value = combine(emitter, kind, value, other)
         distance //= 2
     return value
+
+
+def together(place: Place) -> int:
+    """How many elements of a deferred sum a thread has at a time."""
+    first = place.shape[0]
+    many = len(place.shape) > 1 and isinstance(first, Const)
+    if not many or place.statement.bound[1:]:
+        return 1
+    inner = [e.value for e in place.shape[1:] if isinstance(e, Const)]
+    least = int(first.value) * math.prod(map(int, inner))  # type: ignore[union-attr]
+    exact = int(first.value) % TOGETHER == 0  # type: ignore[union-attr]
+    return TOGETHER if exact and least >= TOGETHER * BUSY else 1
 
 
 def parts(writer: ThreadWriter, place: Place) -> Value:

@@ -25,6 +25,9 @@ from symgrad.schedule.threads import fits_registers
 PRIVATE_ELEMENTS = 256
 """Values of inner loops that a thread keeps for itself (local memory at worst)."""
 
+ALIGNED = 16
+"""Bytes of the widest load."""
+
 NARROW_ELEMENTS = 64
 """float32: parameters with more elements are converted once per call; the others
 where they are loaded."""
@@ -54,6 +57,8 @@ class ThreadWriter(StepWriter):
         before = emitter.binary("mul", self.block_index, size)
         self.global_index = emitter.binary("add", before, self.index)
         self.total = emitter.binary("mul", self.blocks, size)
+        # numbers of this thread and of all threads that have sums of their own
+        self.own_index, self.owners = self.global_index, self.total
         self.row_step: Value | int = 1  # of loops over rows inside deferred sums
         self.arrays: dict[Place, Value] = {}
 
@@ -108,13 +113,11 @@ class ThreadWriter(StepWriter):
         pointer = emitter.gep(base, start, self.stored_type(place))
         return self.keep(("block", place), pointer, 0)[0]
 
-    def spread(self, shape: Sequence[Node]) -> list[Node | Value]:
-        """Strides of an array of which every thread has one: threads are fastest."""
-        result: list[Node | Value] = []
-        for stride in self.strides(shape, range(len(shape))):
-            value = self._times((self.total, 0), stride)[0]
-            result.append(value)
-        return result
+    def spread(self, shape: Sequence[Node], threads: Value) -> list[Node | Value]:
+        """Strides of an array of which each of the ``threads`` has one: they are
+        fastest."""
+        strides = self.strides(shape, range(len(shape)))
+        return [self._times((threads, 0), stride)[0] for stride in strides]
 
     def place_address(self, place: Place, level: int = 0) -> Address:
         """The current element of a place."""
@@ -122,17 +125,30 @@ class ThreadWriter(StepWriter):
             return super().place_address(place, level)
         base = self.memory("scratch", "scratch", place)
         kind = self.stored_type(place)
-        return self.address(base, kind, place.axes, self.spread(place.shape), level)
+        strides = self.spread(place.shape, self.total)
+        return self.address(base, kind, place.axes, strides, level)
 
     def input_base(self, array: Input) -> tuple[Value, str]:
         """Parameters are float64; large ones were converted before."""
         spec = self.layout.specs[array.name]
         if not spec.parameter:
-            return self.context("data", array.name, type="ptr"), spec.dtype
+            return self._data(array.name, spec.contiguous), spec.dtype
         if is_narrowed(self.layout, array):
             return self.context("narrow", array.name, type="ptr"), "float32"
         number = self.layout.parameters().index(array.name)
         return self.pointer_argument("params", number), "float64"
+
+    def _data(self, name: str, contiguous: bool) -> Value:
+        """Where data start. In C order that is at a multiple of ``ALIGNED`` bytes (the
+        runtime copies what is not), so that elements are loaded several at a time."""
+        found = self.find(("aligned", name))
+        if found is not None:
+            return found[0]
+        pointer = self.context("data", name, type="ptr")
+        if contiguous:
+            self.at(0)
+            self.thread.assume_aligned(pointer, ALIGNED)
+        return self.keep(("aligned", name), pointer, 0)[0]
 
     # -- sums over rows --------------------------------------------------------------
 
@@ -165,7 +181,7 @@ class ThreadWriter(StepWriter):
             )
         else:
             kind, base = "double", self.own_sums(place)
-            strides = self.spread(place.shape)
+            strides = self.spread(place.shape, self.owners)
         address = self.address(base, kind, indices, strides)
         old = self._fetch_here(address, kind)
         self._store(address, self._added(s, old))
@@ -177,7 +193,7 @@ class ThreadWriter(StepWriter):
         if found is not None:
             return found[0]
         base = self.context("partial", place, type="ptr")
-        pointer = self.at(0).gep(base, self.global_index, "double")
+        pointer = self.at(0).gep(base, self.own_index, "double")
         return self.keep(key, pointer, 0)[0]
 
     def _add_shared(self, place: Place, indices: Sequence[Node]) -> None:

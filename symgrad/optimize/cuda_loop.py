@@ -61,14 +61,13 @@ class DeviceDescent:
 
     def __call__(self, _: int) -> int:
         """Up to ``steps`` steps, as the record says; why it ended."""
-        host, device = self.host, self.device
+        host = self.host
         if not self.vectors:
             self._place()
         first, count = host["step"], host["steps"]
         losses, start = self._prepare(first, count)
         if first >= 0:
-            block = self.context.kernel.block
-            device.launch(self._move, 1, block, self.context.slots)
+            self.context.run(self._move, 1)
         self._run(count)
         self._fetch(first, losses, start)
         return int(self.fields[PLACE["why"]])
@@ -94,6 +93,9 @@ class DeviceDescent:
 
     def _run(self, count: int) -> None:
         graphs, rest = divmod(count, STEPS_OF_A_GRAPH)
+        streamed, by_value = self.context.streamed, self.context.kernel.by_value
+        if streamed is not None or not by_value:  # copies from here belong to no graph
+            graphs, rest = 0, count
         if graphs and self._graph is None:
             self._graph = self.device.repeated(self.context.launch, STEPS_OF_A_GRAPH)
         for _ in range(graphs):

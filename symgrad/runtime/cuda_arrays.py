@@ -11,12 +11,13 @@ import ctypes
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from symgrad.codegen.cuda_writer import ALIGNED
 from symgrad.errors import DTypeError
 from symgrad.runtime.arrays import IN_PLACE
 from symgrad.runtime.cuda_device import Buffer, Device
@@ -180,7 +181,7 @@ def _from_dlpack(name: str, value: Any) -> DeviceArray:
     if tensor.strides:
         strides = tuple(tensor.strides[k] for k in range(tensor.ndim))
     address = (tensor.data or 0) + tensor.byte_offset
-    return DeviceArray(address, shape, dtype, strides, None, (value, capsule))
+    return DeviceArray(address, shape, dtype, strides, 1, (value, capsule))
 
 
 # --- to and fro -----------------------------------------------------------------------
@@ -191,6 +192,17 @@ def uploaded(device: Device, array: NDArray[Any]) -> DeviceArray:
     buffer = Buffer.holding(device, array)
     strides = c_strides(array.shape)
     return DeviceArray(buffer.address, array.shape, array.dtype, strides, None, buffer)
+
+
+def aligned(device: Device, array: DeviceArray) -> DeviceArray:
+    """Data as kernels take them, on the device's stream: in place, unless the elements
+    lie in C order but do not start at a multiple of ``ALIGNED`` bytes."""
+    device.wait_for(array.stream)
+    if not array.contiguous or array.address % ALIGNED == 0:
+        return array
+    buffer = Buffer(device, array.nbytes)
+    device.copy(buffer.address, array.address, array.nbytes)
+    return replace(array, address=buffer.address, stream=None, owner=buffer)
 
 
 def as_float64(device: Device, array: DeviceArray) -> DeviceArray:

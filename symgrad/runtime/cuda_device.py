@@ -61,13 +61,19 @@ class Device(Protocol):
         ...
 
 
+def at_end(owner: object, action: Callable[..., None], *arguments: Any) -> None:
+    """Call ``action`` when ``owner`` is gone; not at the end of the process, where the
+    driver may be gone, too."""
+    weakref.finalize(owner, action, *arguments).atexit = False
+
+
 class Buffer:
     """Device memory that is freed with this object."""
 
     def __init__(self, device: Device, size: int) -> None:
         self.device, self.size = device, size
         self.address = device.allocate(max(size, 8))
-        self._free = weakref.finalize(self, device.free, self.address)
+        at_end(self, device.free, self.address)
 
     @classmethod
     def holding(cls, device: Device, array: NDArray[Any]) -> Buffer:
@@ -225,9 +231,7 @@ class CudaDevice:
         return int(pointer)
 
     def free(self, address: int) -> None:
-        """Give memory back. At the interpreter's end the driver may be gone."""
-        if sys.is_finalizing():
-            return
+        """Give memory back."""
         self._enter()
         self._cuda.cuMemFree(address)
 
@@ -293,13 +297,14 @@ class CudaDevice:
     def repeated(self, work: Callable[[], None], times: int) -> Callable[[], None]:
         """``work`` as a CUDA graph, started as often as wanted with one call.
 
-        The graph is recorded on a stream of its own and runs on the current one.
+        The graph is recorded on a stream of its own and runs on the current one. Memory
+        may be freed meanwhile (by the garbage collector), so the mode is relaxed.
         """
         self._enter()
         cuda = self._cuda
         flags = int(cuda.CUstream_flags.CU_STREAM_NON_BLOCKING)
         stream = self._check(cuda.cuStreamCreate(flags), "making a stream")
-        mode = cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        mode = cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
         self._check(cuda.cuStreamBeginCapture(stream, mode), "recording a graph")
         self._own_stream = int(stream)
         try:
@@ -318,7 +323,7 @@ class _CudaModule:
     def __init__(self, device: CudaDevice, handle: Any) -> None:
         self._device, self._handle = device, handle
         self._found: dict[str, Any] = {}
-        weakref.finalize(self, _unload, device, handle)
+        at_end(self, _unload, device, handle)
 
     def function(self, name: str) -> Any:
         if name not in self._found:
@@ -330,7 +335,7 @@ class _CudaModule:
 class _Graph:
     def __init__(self, device: CudaDevice, handle: Any) -> None:
         self._device, self._handle = device, handle
-        weakref.finalize(self, _destroy, device, handle)
+        at_end(self, _destroy, device, handle)
 
     def __call__(self) -> None:
         device = self._device
@@ -340,12 +345,10 @@ class _Graph:
 
 
 def _unload(device: CudaDevice, handle: Any) -> None:
-    if not sys.is_finalizing():
-        device._enter()
-        device._cuda.cuModuleUnload(handle)
+    device._enter()
+    device._cuda.cuModuleUnload(handle)
 
 
 def _destroy(device: CudaDevice, handle: Any) -> None:
-    if not sys.is_finalizing():
-        device._enter()
-        device._cuda.cuGraphExecDestroy(handle)
+    device._enter()
+    device._cuda.cuGraphExecDestroy(handle)

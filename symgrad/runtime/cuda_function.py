@@ -19,6 +19,7 @@ from symgrad.runtime.arrays import FLOAT64
 from symgrad.runtime.bounds import index_error
 from symgrad.runtime.cuda_arrays import (
     DeviceArray,
+    aligned,
     as_float64,
     c_strides,
     given_out,
@@ -26,6 +27,7 @@ from symgrad.runtime.cuda_arrays import (
     phantom,
     uploaded,
 )
+from symgrad.runtime.cuda_chunks import streamed
 from symgrad.runtime.cuda_kernel import CudaContext, CudaKernel
 from symgrad.runtime.cuda_objective import CudaObjective
 from symgrad.runtime.function import Compiled, Gradient, Loss
@@ -33,6 +35,9 @@ from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.model import Model
 from symgrad.runtime.repeat import Repeat
 from symgrad.runtime.specialise import Arrays, Specialisation
+
+SMALL_BYTES = 1 << 24
+"""Data smaller than this fit without asking."""
 
 
 class PlacedArrays(dict[str, NDArray[Any]]):
@@ -81,13 +86,19 @@ class OnDevice(Compiled):
         views = arrays.views if isinstance(arrays, PlacedArrays) else {}
         lengths = found.lengths(arrays)
         assert lengths is not None
-        data = {}
+        data, hosted = {}, {}
         for name in found.data:
-            view = views.get(name)
-            if view is not None:
-                device.wait_for(view.stream)
-            data[name] = uploaded(device, arrays[name]) if view is None else view
-        context = kernel.context(device, lengths, data)
+            if name in views:
+                data[name] = aligned(device, views[name])
+            else:
+                hosted[name] = arrays[name]
+        parts = None
+        if sum(a.nbytes for a in hosted.values()) > SMALL_BYTES:
+            parts = streamed(kernel.plan, hosted, lengths, device.free_memory())
+        for name, array in hosted.items():
+            if parts is None or name not in parts.arrays:
+                data[name] = uploaded(device, array)
+        context = kernel.context(device, lengths, data, parts)
         set_parameters(context, arrays, views)
         context.start()
         return context

@@ -22,8 +22,11 @@ from symgrad.codegen.cuda_prelude import for_device
 from symgrad.codegen.layout import ArraySpec, Layout
 from symgrad.codegen.subroutines import often_used
 from symgrad.graph import Input, Node
+from symgrad.runtime.cuda_arrays import DeviceArray, c_strides
+from symgrad.runtime.cuda_chunks import Streamed
 from symgrad.runtime.cuda_device import Buffer, Device
 from symgrad.schedule import Plan, cost
+from symgrad.schedule.plan import Step
 from symgrad.schedule.threads import plan_for_threads
 
 KEPT_SIZES = 4
@@ -61,7 +64,7 @@ class CudaKernel:
             self.plan, self.layout, hints, self.block, tail, others
         )
         self.body = writer.text()
-        self.launches = writer.launches
+        self.launches, self.by_value = writer.launches, writer.by_value
         self.kernels, self.shared = writer.module.kernels, writer.module.shared
         self._ptx: dict[str, str] = {}
         self._modules: dict[int, tuple[Device, Any]] = {}
@@ -90,10 +93,17 @@ class CudaKernel:
         return self._modules[id(device)][1]
 
     def context(
-        self, device: Device, lengths: Mapping[str, int], data: Mapping[str, Any]
+        self,
+        device: Device,
+        lengths: Mapping[str, int],
+        data: Mapping[str, Any],
+        streamed: Streamed | None = None,
     ) -> CudaContext:
         """The kernel with memory for these lengths (of every run-time dimension) and
-        with data on the device. A context that nobody uses is used again."""
+        with data on the device, or coming in parts. A context that nobody uses is used
+        again."""
+        if streamed is not None:
+            return CudaContext(self, device, dict(lengths), data, streamed)
         key = (id(device), *lengths.values())
         idle = self._idle.get(key)
         if not idle:
@@ -104,6 +114,8 @@ class CudaKernel:
 
     def give_back(self, context: CudaContext) -> None:
         """The context may be used for another call."""
+        if context.streamed is not None:
+            return
         key = (id(context.device), *context.lengths.values())
         if key not in self._idle and len(self._idle) >= KEPT_SIZES:
             self._idle.clear()
@@ -123,11 +135,16 @@ class CudaContext:
         device: Device,
         lengths: dict[str, int],
         data: Mapping[str, Any],
+        streamed: Streamed | None = None,
     ) -> None:
         self.kernel, self.device, self.lengths = kernel, device, lengths
+        self.streamed = streamed
         self.sizes: DeviceSizes = measure_device(
-            kernel.layout, lengths, kernel.block, device.processors
-        )
+            kernel.layout, lengths, kernel.block, device.processors,
+            streamed.parts if streamed is not None else {},
+        )  # fmt: skip
+        if streamed is not None:
+            streamed.place(device)
         self.memory = Buffer(device, self.sizes.bytes)
         self.module = kernel.on(device)
         self._launches = [
@@ -135,6 +152,7 @@ class CudaContext:
             for k in kernel.launches
         ]
         self.slots = np.zeros(max(1, len(kernel.layout.slots)), np.int64)
+        self._slots = Buffer(device, 0 if kernel.by_value else self.slots.nbytes)
         self._data: list[tuple[tuple[Any, ...], int]] = []
         for key, slot in kernel.layout.slots.items():
             if key[0] in ("data", "stride") and self._is_data(str(key[1])):
@@ -146,6 +164,7 @@ class CudaContext:
             device.clear(self.memory.address + offset, 4)
         self._own_places()
         self.set_data(data)
+        device.synchronise()  # later calls may be on another stream
 
     def _own_places(self) -> None:
         layout = self.kernel.layout
@@ -186,7 +205,10 @@ class CudaContext:
         """Data on the device: ``address`` and ``strides`` (in elements) of each."""
         self.data = data
         for key, slot in self._data:
-            array = data[key[1]]
+            if self.streamed is not None and key[1] in self.streamed.arrays:
+                array = _in_order(self.streamed.arrays[key[1]])
+            else:
+                array = data[key[1]]
             value = array.address if key[0] == "data" else array.strides[key[2]]
             self.slots[slot] = value
 
@@ -226,7 +248,33 @@ class CudaContext:
             if launch.rows and launch.step is not None:
                 for offset, size in self.sizes.clears[launch.step]:
                     self.device.clear(self.memory.address + offset, size)
-            self.device.launch(function, blocks, self.kernel.block, self.slots)
+                if self.sizes.parts[launch.step] > 1:
+                    self._launch_parts(function, blocks, launch.step)
+                    continue
+            self.run(function, blocks)
+
+    def run(self, function: Any, blocks: int) -> None:
+        """Start one kernel on the context as it is."""
+        slots = self.slots
+        if not self.kernel.by_value:
+            self.device.upload(self._slots.address, slots)
+            slots = np.array([self._slots.address])
+        self.device.launch(function, blocks, self.kernel.block, slots)
+
+    def _launch_parts(self, function: Any, blocks: int, step: Step) -> None:
+        """A pass over rows whose data come in parts."""
+        assert self.streamed is not None
+        slots, rows = self.slots, self.streamed.rows[step]
+        of = self.kernel.layout.slots
+        total = self.sizes.values["rows to", step]
+        for part in range(self.sizes.parts[step]):
+            begin, end = part * rows, min((part + 1) * rows, total)
+            found = self.streamed.bring(self.device, step, begin, end)
+            for name, address in found.items():
+                slots[of["data", name]] = address
+            slots[of["rows from", step]], slots[of["rows to", step]] = begin, end
+            slots[of["first block", step]] = part * blocks
+            self.run(function, blocks)
 
     def results(self) -> tuple[list[NDArray[np.float64]], bool]:
         """Wait; all outputs, and whether all indices were inside."""
@@ -237,6 +285,11 @@ class CudaContext:
             for start, shape in zip(self.out_starts, self.out_shapes, strict=False)
         ]
         return parts, raw[-1:].view(np.int64)[0] == 0
+
+
+def _in_order(array: NDArray[Any]) -> DeviceArray:
+    """A stand-in for an array in C order whose parts come later."""
+    return DeviceArray(0, array.shape, array.dtype, c_strides(array.shape))
 
 
 def _starts(shapes: Sequence[tuple[int, ...]]) -> list[int]:

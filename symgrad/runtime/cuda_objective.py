@@ -5,19 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from threading import RLock
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from symgrad.codegen.cuda_module import Extra
-from symgrad.errors import DataError, DeviceError, ShapeError
+from symgrad.errors import ArgumentError, DataError, DeviceError, ShapeError
 from symgrad.graph import Input, Node
 from symgrad.runtime import cuda_device
 from symgrad.runtime.arrays import FLOAT64
 from symgrad.runtime.bounds import index_error
 from symgrad.runtime.cuda_arrays import (
     DeviceArray,
+    aligned,
     as_float64,
     c_strides,
     given_out,
@@ -26,6 +28,7 @@ from symgrad.runtime.cuda_arrays import (
     phantom,
     uploaded,
 )
+from symgrad.runtime.cuda_chunks import streamed
 from symgrad.runtime.cuda_kernel import CudaContext, CudaKernel
 from symgrad.runtime.derivatives import (
     directions,
@@ -55,6 +58,7 @@ class CudaObjective(Objective):
         views = {name: on_device(name, value) for name, value in data.items()}
         self._on_device = {k: view for k, view in views.items() if view is not None}
         self._given = dict(data)
+        self._lock = RLock()  # the memory of a context serves one call at a time
         self._changing: list[str] = []  # arrays that their owner overwrites
         stand_ins = {k: phantom(view, False) for k, view in self._on_device.items()}
         super().__init__(
@@ -85,19 +89,21 @@ class CudaObjective(Objective):
     def __call__(self, x: Any, /) -> float:
         """The loss at ``x`` (P,)."""
         self._know_shapes(x)
-        context = self._value_context
-        self._start(context, x)
-        return self._finished(context)[0].item()
+        with self._lock:
+            context = self._value_context
+            self._start(context, x)
+            return self._finished(context)[0].item()
 
     def value_and_grad(self, x: Any, /, out: Vector | None = None) -> tuple[float, Any]:
         """The loss and its gradient (P,): in ``out`` if given, on the device if ``x``
         is there."""
         self._know_shapes(x)
-        context = self._gradient_context
-        view = self._start(context, x)
-        if view is not None and out is None:
-            return self._on_device_gradient(context, view)
-        parts = self._finished(context)
+        with self._lock:
+            context = self._gradient_context
+            view = self._start(context, x)
+            if view is not None and out is None:
+                return self._on_device_gradient(context, view)
+            parts = self._finished(context)
         gradient = np.empty(self.size) if out is None else self._output(out)
         np.concatenate([part.ravel() for part in parts[1:]], out=gradient)
         return parts[0].item(), gradient
@@ -118,14 +124,17 @@ class CudaObjective(Objective):
     def hvp(self, x: Any, v: Any, /) -> Vector:
         """The Hessian at ``x`` times ``v`` (P,)."""
         self._know_shapes(x)
-        context = self._second_context
-        self._start(context, x, self._vector(self._plain(v)))
-        return np.concatenate([part.ravel() for part in self._finished(context)])
+        with self._lock:
+            context = self._second_context
+            self._start(context, x, self._vector(self._plain(v)))
+            parts = self._finished(context)
+        return np.concatenate([part.ravel() for part in parts])
 
     def _hessian_blocks(self, x: Vector) -> list[NDArray[np.float64]]:
-        context = self._bound("hessian", hessian_nodes(self._found))
-        self._start(context, x)
-        return self._finished(context)
+        with self._lock:
+            context = self._bound("hessian", hessian_nodes(self._found))
+            self._start(context, x)
+            return self._finished(context)
 
     def _know_shapes(self, x: Any) -> None:
         """The first vector may tell the shapes of the parameters."""
@@ -238,21 +247,36 @@ class CudaObjective(Objective):
     def _context_of(self, kernel: CudaKernel) -> CudaContext:
         lengths = self._found.lengths(self._arrays(self.data))
         assert lengths is not None
-        data = {k: v for k, v in self._placed.items() if k in self._found.data}
-        return CudaContext(kernel, cuda_device.device(), lengths, data)
+        device = cuda_device.device()
+        hosted = {
+            k: v
+            for k, v in self.data.items()
+            if k in self._found.data and k not in self._on_device
+        }
+        parts = None
+        if not self._changing and "_placed" not in self.__dict__:
+            parts = streamed(kernel.plan, hosted, lengths, device.free_memory())
+        if parts is None:
+            data = {k: v for k, v in self._placed.items() if k in self._found.data}
+            return CudaContext(kernel, device, lengths, data)
+        wanted = set(self._found.data) - parts.arrays.keys()
+        data = self._present({k: v for k, v in self.data.items() if k in wanted})
+        return CudaContext(kernel, device, lengths, data, parts)
+
+    def _present(self, arrays: Arrays) -> dict[str, DeviceArray]:
+        """Arrays on the device: those that are there in place, copies of others."""
+        device = cuda_device.device()
+        return {
+            name: aligned(device, self._on_device[name])
+            if name in self._on_device
+            else uploaded(device, array)
+            for name, array in arrays.items()
+        }
 
     @cached_property
     def _placed(self) -> dict[str, DeviceArray]:
         """All data on the device."""
-        device = cuda_device.device()
-        for view in self._on_device.values():
-            device.wait_for(view.stream)
-        return {
-            name: self._on_device[name]
-            if name in self._on_device
-            else uploaded(device, array)
-            for name, array in self.data.items()
-        }
+        return self._present(self.data)
 
     # -- what is different from the processor ----------------------------------------
 
@@ -285,10 +309,16 @@ class CudaObjective(Objective):
         data = sum(array.nbytes for array in self.data.values())
         return 2e-5 + data / 1e12
 
-    def explain(self) -> str:
-        """What an evaluation does on the device."""
+    def explain(self, x: Any = None, /) -> str:
+        """What an evaluation does on the device; nothing is timed.
+
+        Raises:
+            ArgumentError: a vector is given.
+        """
         from symgrad.runtime.cuda_explain import explain_kernel
 
+        if x is not None:
+            raise ArgumentError("on device='cuda' explain takes no vector")
         context = self._gradient_context
         return explain_kernel(context.kernel, context.lengths)
 

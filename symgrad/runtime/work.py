@@ -101,7 +101,7 @@ def reads_rows(step: Step, names: Iterable[str], plan: Plan) -> bool:
     wanted = set(names)
     return any(
         isinstance(load.array, Input) and load.array.name in wanted
-        for load in _loads(step, plan)
+        for load in loads_of(step, plan)
         if step.row in load.free or (step.row is None and _is_long(load.free))
     )
 
@@ -242,7 +242,7 @@ def _statements(step: Step) -> list[Statement]:
     return statements_in([*step.items, *deferred_loops(step)])
 
 
-def _loads(step: Step, plan: Plan) -> list[Load]:
+def loads_of(step: Step, plan: Plan) -> list[Load]:
     """All loads that a step evaluates itself."""
     statements = _statements(step)
     roots = [e for s in statements for e in evaluated(s)]
@@ -269,7 +269,7 @@ class _Reader:
         self.row = step.row
         self.statements = _statements(step)
         self.summed = {place.statement for place in step.sums}
-        self.loads = _loads(step, plan)
+        self.loads = loads_of(step, plan)
 
     def constant(self) -> list[Traffic]:
         """Inputs that are read whatever the row; all of them in a serial step."""
