@@ -158,9 +158,9 @@ class _Forward:
         own = array.indices if isinstance(array, Array) else own_indices(array.shape)
         loaded = (*places(own), *self.extra)
         shape = tuple(i.extent for i in (*own, *self.extra))
-        same = isinstance(inner, Load) and inner.indices == loaded
-        if same and inner.array.shape == shape:  # not the beginning of a longer one
-            return inner.array
+        whole = isinstance(inner, Load) and inner.indices == loaded
+        if isinstance(inner, Load) and whole and inner.array.shape == shape:
+            return inner.array  # and not the beginning of a longer one
         return graph.array((*own, *self.extra), inner)
 
     def visit_scatter(self, node: Scatter) -> Node | None:
