@@ -38,7 +38,15 @@ def test_the_page_is_up_to_date():
 
 # --- Operations -----------------------------------------------------------------------
 
-KINKS = [(name, *kink) for name, row in OPS.items() for kink in row.kinks]
+INTERNAL = ("sigmoid_tail", "tanh_tail")
+"""Operations that only the compiler writes."""
+
+KINKS = [
+    (name, *kink)
+    for name, row in OPS.items()
+    for kink in row.kinks
+    if name not in INTERNAL
+]
 
 
 @DTYPES
@@ -106,7 +114,6 @@ CORNERS = [
     ("logaddexp(x[0], x[1])", [INF, -INF], [1.0, 0.0], False),
     ("sum(softmax(x)*x)", [1000.0, 0.0], [1.0, 0.0], True),
     ("sum(log_softmax(x))", [1000.0, 0.0], [-1.0, 1.0], True),
-    ("sum(x*x/(x*x + 1))", [1e200, 0.0], [NAN, 0.0], False),
 ]  # fmt: skip
 
 
@@ -126,6 +133,12 @@ def test_corners_of_losses(text, x, wanted, torch, dtype):
     tolerance = 1e-14 if dtype == "float64" else 1e-6
     for found in (loss.grad(**values), as_written(loss, values)):
         np.testing.assert_allclose(found[name], wanted, tolerance)
+
+
+def test_a_square_that_overflows_has_its_slope():
+    """By a stable form; as it is written the slope would be nan."""
+    loss = sg.compile("sum(x*x/(x*x + 1))", wrt=["x"])
+    np.testing.assert_array_equal(loss.grad(x=np.array([1e200, 0.0]))["x"], [0.0, 0.0])
 
 
 REFERENCES = {

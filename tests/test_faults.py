@@ -330,7 +330,14 @@ def test_threads_inside_threads(monkeypatch):
 # --- Processes ------------------------------------------------------------------------
 
 
+# JAX, if another test has loaded it, warns of any fork.
+JAX_WARNS = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:os.fork:RuntimeWarning"
+)
+
+
 @needs_fork
+@JAX_WARNS
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forks beside threads
 @pytest.mark.parametrize("busy", [False, True])
 def test_fork_after_use(monkeypatch, busy):
@@ -384,6 +391,7 @@ def call_pickled(data, given):
     return value, gradient["w"]
 
 
+@JAX_WARNS
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_worker_processes(method):
