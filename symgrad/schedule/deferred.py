@@ -56,7 +56,8 @@ def defer(
     """Take the sums that are worth it out of the loop over ``row``."""
     found: dict[Statement, Deferred] = {}
     inside = set(statements_in(items))
-    for s in inside:
+    streams = {s.stream[0] for s in inside if s.stream is not None}
+    for s in inside - streams:  # what is relative to an extremum needs it row by row
         deferred = _deferred(s, row, inside, hints, lanes)
         if deferred is not None:
             found[s] = deferred

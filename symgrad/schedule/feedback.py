@@ -61,8 +61,8 @@ _EXTREMA = ("max", "min")
 
 
 class Apart(NamedTuple):
-    """Roots without feedback. firsts: extents of rows of which the first is read, so
-    that there must be one."""
+    """Roots without feedback. firsts: extents of rows of which there must be one: it is
+    read, or a factor that left the sum is infinite without it."""
 
     roots: list[Node]
     firsts: frozenset[Node]
@@ -96,8 +96,8 @@ def _rewritten(
         return graph.reduce_(
             node.kind, [row], graph.reduce_(node.kind, rest, node.body)
         )
-    if node.kind != "sum":
-        return node
+    if node.kind != "sum" or cost.length(row.extent, hints) < 1:
+        return node  # of no terms even an infinite factor is nothing
     for level in range(1, late.depth(node)):
         late.level = level
         if not late.feeds(node.body, row):
@@ -105,7 +105,7 @@ def _rewritten(
         taking = _Terms(node, row, late, hints)
         terms = taking.of(node.body)
         if terms is not None and elements(node, terms, hints) <= MAX_ELEMENTS:
-            firsts |= taking.firsts
+            firsts |= {row.extent, *taking.firsts}
             return total_of(node, row, terms)
     return node
 

@@ -84,7 +84,7 @@ class Step:
 class Plan:
     """A whole kernel: steps, places that outlive a step, outputs.
 
-    firsts: lengths that must not be zero, because the first of the rows is read.
+    firsts: lengths that must not be zero (feedback.py).
     """
 
     steps: list[Step]
