@@ -6,6 +6,7 @@ import pytest
 import symgrad as sg
 from symgrad import graph
 from symgrad.codegen import cpu
+from symgrad.schedule.deferred import LONG_ROW
 from symgrad.schedule.legalise import counts, hoist_factors
 
 ROWS = (1, 7, 16, 17, 65, 200, 3000)
@@ -97,3 +98,15 @@ def test_long_blocks_are_told_from_long_texts():
     text = "define void @f() {\nentry:\n" + (10 * block + "next:\n") * 1000
     assert cpu._longest_block(text) == 10
     assert cpu._longest_block(text + 6000 * block) > cpu.LONG_BLOCK
+
+
+def test_long_rows_are_read_as_they_lie():
+    """Not transposed, neither by sums along them nor by sums of them."""
+    for columns, transposed in ((LONG_ROW - 1, {"X"}), (LONG_ROW, set())):
+        f = sg.compile("mean((X @ w - y)**2)", wrt=["w"])
+        values = {"X": np.ones((64, columns)), "y": np.ones(64)}
+        objective = f.bind({"w": np.ones(columns)}, **values)
+        objective.value_and_grad(np.ones(columns))
+        layout = objective._gradient.kernel.layout
+        steps = [step for step in layout.plan.passes if step.sums]
+        assert {a.name for s in steps for a in layout.tiles(s)} == transposed
