@@ -21,6 +21,15 @@ def _where(m: Any, w: Any, X: Any, y: Any) -> Any:
     return m.sum(m.sum(kept, axis=1) * y)
 
 
+def _classes(m: Any, W: Any, X: Any, Y: Any) -> Any:
+    z = X @ W
+    return m.sum(m.logsumexp(z, axis=1)) - m.sum(Y * z)
+
+
+def _classes_and_scores(m: Any, W: Any, X: Any, y: Any) -> Any:
+    return m.sum(m.tanh(X @ W) * (X @ W[:, 0] - y)[:, None])
+
+
 LONG_ROWS: tuple[Case, ...] = (
     Case("long rows", "sum((X @ w - y)**2)", _scores, W, {**X, **Y}, **LONG),
     Case("rows just long enough", "sum((X @ w - y)**2)", _scores,
@@ -55,4 +64,18 @@ LONG_ROWS: tuple[Case, ...] = (
     Case("long quadratic form", "v @ (K @ v) - 2*sum(v*y)",
          lambda m, v, K, y: m.sum(v * (K @ v)) - 2 * m.sum(v * y),
          {"v": "n"}, {"K": "n n", **Y}, rows=(1, 500), single=1e-3),
+    Case("classes of long rows", "z = X @ W\nsum(logsumexp(z, axis=1)) - sum(Y*z)",
+         _classes, {"W": "203 5 normal 0.07"}, {**X, "Y": "n 5"}, **LONG),
+    Case("many classes of long rows",
+         "z = X @ W\nsum(logsumexp(z, axis=1)) - sum(Y*z)",
+         _classes, {"W": "203 21 normal 0.07"}, {**X, "Y": "n 21"}, **LONG),
+    Case("classes and scores of long rows",
+         "sum(tanh(X @ W)*(X @ W[:, 0] - y)[:, None])",
+         _classes_and_scores, {"W": "203 4 normal 0.07"}, {**X, **Y}, **LONG),
+    Case("classes of two arrays of long rows", "sum(tanh(X @ W)*tanh(Z @ W))",
+         lambda m, W, X, Z: m.sum(m.tanh(X @ W) * m.tanh(Z @ W)),
+         {"W": "203 3 normal 0.07"}, {**X, "Z": "n 203"}, **LONG),
+    Case("classes of rows of two arrays", "sum(tanh((X*Z) @ W))",
+         lambda m, W, X, Z: m.sum(m.tanh((X * Z) @ W)),
+         {"W": "203 3 normal 0.07"}, {**X, "Z": "n 203"}, **LONG),
 )  # fmt: skip
