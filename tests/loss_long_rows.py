@@ -1,4 +1,4 @@
-"""Losses over long rows, which are read with lanes along them, in the table's form."""
+"""Losses over long rows and grids, read with lanes along them, in the table's form."""
 
 from typing import Any
 
@@ -28,6 +28,16 @@ def _classes(m: Any, W: Any, X: Any, Y: Any) -> Any:
 
 def _classes_and_scores(m: Any, W: Any, X: Any, y: Any) -> Any:
     return m.sum(m.tanh(X @ W) * (X @ W[:, 0] - y)[:, None])
+
+
+def _poisson(m: Any, u: Any, f: Any) -> Any:
+    inside = 4 * u[1:-1, 1:-1] - u[:-2, 1:-1] - u[2:, 1:-1] - u[1:-1, :-2]
+    return m.sum((inside - u[1:-1, 2:] - f) ** 2)
+
+
+def _total_variation(m: Any, x: Any, y: Any) -> Any:
+    down, right = x[1:, :-1] - x[:-1, :-1], x[:-1, 1:] - x[:-1, :-1]
+    return m.sum(m.sqrt(down**2 + right**2 + 1e-3)) + 0.5 * m.sum((x - y) ** 2)
 
 
 LONG_ROWS: tuple[Case, ...] = (
@@ -78,4 +88,20 @@ LONG_ROWS: tuple[Case, ...] = (
     Case("classes of rows of two arrays", "sum(tanh((X*Z) @ W))",
          lambda m, W, X, Z: m.sum(m.tanh((X * Z) @ W)),
          {"W": "203 3 normal 0.07"}, {**X, "Z": "n 203"}, **LONG),
+    Case("poisson equation on a grid",
+         "sum((4*u[1:-1, 1:-1] - u[:-2, 1:-1] - u[2:, 1:-1] - u[1:-1, :-2]"
+         " - u[1:-1, 2:] - f)**2)",
+         _poisson, {"u": "n+2 n+2"}, {"f": "n n"}, rows=(1, 200), single=1e-3),
+    Case("narrow grid",
+         "sum((4*u[1:-1, 1:-1] - u[:-2, 1:-1] - u[2:, 1:-1] - u[1:-1, :-2]"
+         " - u[1:-1, 2:] - f)**2)",
+         _poisson, {"u": "n+2 43"}, {"f": "n 41"}, rows=(1, 200), single=1e-3),
+    Case("total variation of an image",
+         "z = x[:-1, :-1]\n"
+         "sum(sqrt((x[1:, :-1] - z)**2 + (x[:-1, 1:] - z)**2 + 1e-3))"
+         " + 0.5*sum((x - y)**2)",
+         _total_variation, {"x": "n n"}, {"y": "n n"}, rows=(2, 200), single=1e-3),
+    Case("elements of a matrix", "mean((tanh(A) - Y)**2*w[:, None])",
+         lambda m, A, Y, w: m.mean((m.tanh(A) - Y) ** 2 * w[:, None]),
+         {"A": "n 67"}, {"Y": "n 67", "w": "n"}, rows=(1, 200), single=1e-3),
 )  # fmt: skip

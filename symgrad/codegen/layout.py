@@ -110,6 +110,8 @@ class Layout:
         return self._found_tiles(step)[1]
 
     def _found_tiles(self, step: Step) -> _Tiles:
+        if step.lane is not None:
+            return frozenset(), frozenset()
         if step not in self._tiles:
             of = self.plan.of
             found = find_tiles(step, self.specs, self.is_long_sum, of)
@@ -128,6 +130,8 @@ class Layout:
 
     def row_gathers(self, step: Step) -> tuple[RowGather, ...]:
         """Rows chosen by the data that a pass loads block by block (embedding.py)."""
+        if step.lane is not None:
+            return ()
         if step not in self._gathers:
             found = find_row_gathers(step, self._contiguous, self.plan.of)
             self._gathers[step] = found

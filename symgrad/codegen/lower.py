@@ -324,6 +324,23 @@ class StepWriter(StreamWriter):
         self._leave()
         self.row = self.mask = None
 
+    def grid_row(self, rows: Loop, counter: Value) -> None:
+        """One row of a grid: its loops have their lanes along it."""
+        self._enter(rows, counter)
+        for item in rows.items:
+            assert isinstance(item, Loop)
+            extent, _ = self.extent(item.index.extent)
+            bound = self.home().splat(extent, self.lanes)
+
+            def block(counter: Value, item: Loop = item, bound: Value = bound) -> None:
+                self.open_lanes(item, counter, bound)
+                self.items(item.items)
+                self.close_lanes()
+
+            zero = self.home().const(0, "i64")
+            self._carrying(item, zero, extent, self.lanes, block)
+        self._leave()
+
     def deferred(self, rows: Loop, deferred: Deferred) -> None:
         """One deferred sum over the rows of the current tile: lanes along its last
         axis, then its other axes, then the rows."""

@@ -101,7 +101,8 @@ class ModuleWriter:
             low, high = Value("%begin", "i64"), Value("%end", "i64")
             keys: list[SumKey] = [(s, None) for s in registers]
             start = [writer.identity(s) for s in registers]
-            results = self._rows(writer, loop, keys, start, low, high)
+            rows = self._rows if step.lane is None else self._grid
+            results = rows(writer, loop, keys, start, low, high)
             writer.sums.update(zip(keys, results, strict=True))
         for place in step.sums:
             if streams.followers(step, place):
@@ -141,6 +142,24 @@ class ModuleWriter:
             return [writer.sums[key] for key in keys]
 
         return emitter.loop(begin, end, lanes, start, body)
+
+    def _grid(
+        self,
+        writer: StepWriter,
+        loop: Loop,
+        keys: list[SumKey],
+        start: Sequence[Value],
+        begin: Value,
+        end: Value,
+    ) -> list[Value]:
+        """The loop over rows, one by one, lanes along each of them."""
+
+        def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
+            writer.sums.update(zip(keys, phis, strict=True))
+            writer.grid_row(loop, counter)
+            return [writer.sums[key] for key in keys]
+
+        return writer.home().loop(begin, end, 1, start, body)
 
     def _tiles(
         self, writer: StepWriter, loop: Loop, registers: list[Statement]
