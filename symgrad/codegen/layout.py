@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from symgrad import graph
 from symgrad.codegen.chosen_rows import (
@@ -19,6 +20,7 @@ from symgrad.codegen.chosen_rows import (
     elements,
     find_row_gathers,
 )
+from symgrad.codegen.narrow import narrowed
 from symgrad.graph import Const, Input, Load, Node
 from symgrad.schedule import cost
 from symgrad.schedule.choose import cost_per_row
@@ -107,6 +109,14 @@ class Layout:
         """Names of the parameters, in the order of their pointers."""
         return [name for name in self.inputs if self.specs[name].parameter]
 
+    @cached_property
+    def narrowed(self) -> frozenset[str]:
+        """Names of the parameters that are converted to float32 in advance."""
+        if not self.single:
+            return frozenset()
+        parameters = [self.inputs[name] for name in self.parameters()]
+        return frozenset(p.name for p in narrowed(self.plan, parameters))
+
     def element_bytes(self, place: Place) -> int:
         """Bytes of one element of a place."""
         node = place.statement.node
@@ -137,8 +147,8 @@ def measure(layout: Layout, lengths: Mapping[str, int], lanes: int) -> Sizes:
         count = _count(place.shape, lengths)
         key = ("work", place)
         result.offsets[key] = memory.take(count * layout.element_bytes(place))
-    if layout.single:
-        for name in layout.parameters():
+    for name in layout.parameters():
+        if name in layout.narrowed:
             count = _count(layout.inputs[name].shape, lengths)
             result.offsets["narrow", name] = memory.take(4 * count)
     for step in layout.plan.passes:

@@ -264,18 +264,31 @@ class StepWriter(SumWriter):
 
     # -- lanes -----------------------------------------------------------------------
 
-    def open_lanes(self, loop: Loop, counter: Value, bound: Value) -> None:
-        """Enter a loop whose index runs along the lanes, up to ``bound`` (a vector)."""
+    def open_lanes(self, loop: Loop, counter: Value, end: Value) -> None:
+        """Enter a loop whose index runs along the lanes, up to ``end``."""
         self.scopes.append(Scope(self.emitter.region, loop))
         self.open.append(loop.index)
         self.row, self.row_base = loop.index, counter
         self.row_level = len(self.scopes) - 1
         if self.lanes > 1:
-            emitter = self.home()
-            numbers = emitter.lane_numbers(self.lanes)
-            self.mask = emitter.icmp(
-                "slt", emitter.binary("add", counter, numbers), bound
-            )
+            self.mask = self._lanes_before(counter, end)
+
+    def _lanes_before(self, counter: Value, end: Value) -> Value:
+        """The lanes of rows below ``end``.
+
+        In float32 numbers of lanes are compared, as 32-bit integers: numbers of rows
+        would take twice the registers of a vector.
+        """
+        emitter = self.home()
+        if self.type == "double":
+            rows = emitter.binary("add", counter, emitter.lane_numbers(self.lanes))
+            bound = self.widen(end, self.lanes, len(self.scopes) - 2)
+            return self.home().icmp("slt", rows, bound)
+        left = emitter.binary("sub", end, counter)
+        most = emitter.const(self.lanes, "i64")
+        left = emitter.select(emitter.icmp("slt", left, most), left, most)
+        bound = emitter.splat(emitter.convert("trunc", left, "i32"), self.lanes)
+        return emitter.icmp("slt", emitter.lane_numbers(self.lanes, "i32"), bound)
 
     def close_lanes(self) -> None:
         """Leave that loop."""
@@ -292,10 +305,9 @@ class StepWriter(SumWriter):
         extent, _ = self.extent(deferred.lane.extent)
         emitter = self.home()
         rows_of_block, self.lanes = self.lanes, self.vector * deferred.vectors
-        bound = emitter.splat(extent, self.lanes)
 
         def block(counter: Value, _: list[Value]) -> Sequence[Value]:
-            self.open_lanes(lanes, counter, bound)
+            self.open_lanes(lanes, counter, extent)
             self.items(lanes.items)
             self.close_lanes()
             return ()

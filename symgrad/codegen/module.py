@@ -125,10 +125,9 @@ class ModuleWriter:
         """The loop over rows, a block at a time; the last block is masked."""
         lanes = writer.lanes
         emitter = writer.home()
-        bound = emitter.splat(end, lanes)
 
         def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
-            writer.open_lanes(loop, counter, bound)
+            writer.open_lanes(loop, counter, end)
             for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
                 load_tile(writer, array, end)
             for gather in self.layout.row_gathers(writer.step):
@@ -310,6 +309,8 @@ class ModuleWriter:
         """float32: convert the parameters once per call."""
         writer = self._writer(Step([]))
         for number, name in enumerate(self.layout.parameters()):
+            if name not in self.layout.narrowed:
+                continue
             source = writer.pointer_argument("params", number)
             target = writer.memory("work", "narrow", name)
             emitter = writer.emitter
