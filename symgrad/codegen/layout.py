@@ -16,9 +16,11 @@ from functools import cached_property
 from symgrad import graph
 from symgrad.codegen.chosen_rows import (
     RowGather,
+    ScaledRow,
     adds_rows,
     elements,
     find_row_gathers,
+    scaled_row,
 )
 from symgrad.codegen.narrow import narrowed
 from symgrad.graph import Const, Input, Load, Node
@@ -83,6 +85,7 @@ class Layout:
     slots: dict[tuple[object, ...], int] = field(default_factory=dict)
     _tiles: dict[Step, frozenset[Input]] = field(default_factory=dict)
     _gathers: dict[Step, tuple[RowGather, ...]] = field(default_factory=dict)
+    _scaled: dict[Step, dict[Place, ScaledRow]] = field(default_factory=dict)
 
     def slot(self, *key: object) -> int:
         """The slot of ``key``, assigned on first use."""
@@ -104,6 +107,17 @@ class Layout:
     def row_scatters(self, step: Step) -> list[Place]:
         """Sums to whole rows that the data choose, added block by block."""
         return [p for p in step.sums if adds_rows(p, step, self.plan.of)]
+
+    def scaled_rows(self, step: Step) -> dict[Place, ScaledRow]:
+        """Those of them that add other chosen rows, each times a factor."""
+        if step not in self._scaled:
+            gathers = self.row_gathers(step)
+            found = self._scaled[step] = {}
+            for place in self.row_scatters(step):
+                scaled = scaled_row(place, step, self.plan.of, gathers)
+                if scaled is not None:
+                    found[place] = scaled
+        return self._scaled[step]
 
     def parameters(self) -> list[str]:
         """Names of the parameters, in the order of their pointers."""

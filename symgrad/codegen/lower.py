@@ -61,7 +61,8 @@ class StepWriter(SumWriter):
         """Emit statements and loops in order."""
         for item in items:
             if isinstance(item, Loop):
-                self.loop(item)
+                if not self._waits(item):
+                    self.loop(item)
             elif self.jam is None:
                 self.statement(item)
             elif self._one_extreme(item):
@@ -70,6 +71,12 @@ class StepWriter(SumWriter):
                 for variant in range(self.width):
                     self.variant = variant
                     self.statement(item)
+
+    def _waits(self, item: Loop) -> bool:
+        """Whether all that the loop does is done at the end of the block of rows."""
+        scaled = self.layout.scaled_rows(self.step)
+        later = {place.statement for place in scaled}
+        return bool(later) and later.issuperset(item.statements())
 
     def _one_extreme(self, s: Statement) -> bool:
         """Whether turns that run together add to one minimum or maximum of a row."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from symgrad.codegen import operations, streams
-from symgrad.codegen.embedding import add_rows, load_rows
+from symgrad.codegen.embedding import add_rows, clear_rows, load_rows
 from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
 from symgrad.codegen.llvm_text import Emitter, Module, Value
 from symgrad.codegen.lower import COMMON, StepWriter
@@ -95,6 +95,7 @@ class ModuleWriter:
                 kind = writer.type
                 start = IDENTITY[kind_of(place.statement)]
                 writer.fill(base, place.shape, kind, self.lanes, start)
+        clear_rows(writer)
         if step.deferred:
             self._tiles(writer, loop, registers)
         else:

@@ -372,6 +372,8 @@ class SumWriter(Evaluator):
         if place is not None:
             if place.sums == "lanes":
                 self._add_in_lanes(place, targets)
+            elif place in self.layout.scaled_rows(self.step):
+                pass  # added at the end of the block
             elif place in self.layout.row_scatters(self.step):
                 self._keep_for_rows(place, targets[1:])
             else:
