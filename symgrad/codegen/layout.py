@@ -18,11 +18,14 @@ import numpy as np
 from symgrad import graph
 from symgrad.codegen.chosen_rows import (
     RowGather,
+    ScaledRow,
     adds_rows,
     elements,
     find_row_gathers,
+    scaled_row,
 )
 from symgrad.codegen.long_rows import is_long_sum, loads_within, streamed_inputs
+from symgrad.codegen.narrow import narrowed
 from symgrad.graph import Const, Index, Input, Node
 from symgrad.schedule import cost
 from symgrad.schedule.choose import cost_per_row
@@ -96,6 +99,7 @@ class Layout:
         default_factory=dict
     )
     _gathers: dict[Step, tuple[RowGather, ...]] = field(default_factory=dict)
+    _scaled: dict[Step, dict[Place, ScaledRow]] = field(default_factory=dict)
 
     def slot(self, *key: object) -> int:
         """The slot of ``key``, assigned on first use."""
@@ -146,9 +150,28 @@ class Layout:
         """Columns of long rows that are transposed at a time."""
         return STRIP_BYTES // (4 if self.single else 8)
 
+    def scaled_rows(self, step: Step) -> dict[Place, ScaledRow]:
+        """Those of them that add other chosen rows, each times a factor."""
+        if step not in self._scaled:
+            gathers = self.row_gathers(step)
+            found = self._scaled[step] = {}
+            for place in self.row_scatters(step):
+                scaled = scaled_row(place, step, self.plan.of, gathers)
+                if scaled is not None:
+                    found[place] = scaled
+        return self._scaled[step]
+
     def parameters(self) -> list[str]:
         """Names of the parameters, in the order of their pointers."""
         return [name for name in self.inputs if self.specs[name].parameter]
+
+    @cached_property
+    def narrowed(self) -> frozenset[str]:
+        """Names of the parameters that are converted to float32 in advance."""
+        if not self.single:
+            return frozenset()
+        parameters = [self.inputs[name] for name in self.parameters()]
+        return frozenset(p.name for p in narrowed(self.plan, parameters))
 
     def element_bytes(self, place: Place) -> int:
         """Bytes of one element of a place."""
@@ -180,8 +203,8 @@ def measure(layout: Layout, lengths: Mapping[str, int], lanes: int) -> Sizes:
         count = _count(place.shape, lengths)
         key = ("work", place)
         result.offsets[key] = memory.take(count * layout.element_bytes(place))
-    if layout.single:
-        for name in layout.parameters():
+    for name in layout.parameters():
+        if name in layout.narrowed:
             count = _count(layout.inputs[name].shape, lengths)
             result.offsets["narrow", name] = memory.take(4 * count)
     for step in layout.plan.passes:

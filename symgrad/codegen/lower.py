@@ -61,7 +61,8 @@ class StepWriter(StreamWriter):
         """Emit statements and loops in order."""
         for item in items:
             if isinstance(item, Loop):
-                self.loop(item)
+                if not self._waits(item):
+                    self.loop(item)
             elif self.jam is None:
                 self.statement(item)
             elif self._one_extreme(item):
@@ -70,6 +71,12 @@ class StepWriter(StreamWriter):
                 for variant in range(self.width):
                     self.variant = variant
                     self.statement(item)
+
+    def _waits(self, item: Loop) -> bool:
+        """Whether all that the loop does is done at the end of the block of rows."""
+        scaled = self.layout.scaled_rows(self.step)
+        later = {place.statement for place in scaled}
+        return bool(later) and later.issuperset(item.statements())
 
     def _one_extreme(self, s: Statement) -> bool:
         """Whether turns that run together add to one minimum or maximum of a row."""
@@ -306,18 +313,31 @@ class StepWriter(StreamWriter):
 
     # -- lanes -----------------------------------------------------------------------
 
-    def open_lanes(self, loop: Loop, counter: Value, bound: Value) -> None:
-        """Enter a loop whose index runs along the lanes, up to ``bound`` (a vector)."""
+    def open_lanes(self, loop: Loop, counter: Value, end: Value) -> None:
+        """Enter a loop whose index runs along the lanes, up to ``end``."""
         self.scopes.append(Scope(self.emitter.region, loop))
         self.open.append(loop.index)
         self.row, self.row_base = loop.index, counter
         self.row_level = len(self.scopes) - 1
         if self.lanes > 1:
-            emitter = self.home()
-            numbers = emitter.lane_numbers(self.lanes)
-            self.mask = emitter.icmp(
-                "slt", emitter.binary("add", counter, numbers), bound
-            )
+            self.mask = self._lanes_before(counter, end)
+
+    def _lanes_before(self, counter: Value, end: Value) -> Value:
+        """The lanes of rows below ``end``.
+
+        In float32 numbers of lanes are compared, as 32-bit integers: numbers of rows
+        would take twice the registers of a vector.
+        """
+        emitter = self.home()
+        if self.type == "double":
+            rows = emitter.binary("add", counter, emitter.lane_numbers(self.lanes))
+            bound = self.widen(end, self.lanes, len(self.scopes) - 2)
+            return self.home().icmp("slt", rows, bound)
+        left = emitter.binary("sub", end, counter)
+        most = emitter.const(self.lanes, "i64")
+        left = emitter.select(emitter.icmp("slt", left, most), left, most)
+        bound = emitter.splat(emitter.convert("trunc", left, "i32"), self.lanes)
+        return emitter.icmp("slt", emitter.lane_numbers(self.lanes, "i32"), bound)
 
     def close_lanes(self) -> None:
         """Leave that loop."""
@@ -330,10 +350,9 @@ class StepWriter(StreamWriter):
         for item in rows.items:
             assert isinstance(item, Loop)
             extent, _ = self.extent(item.index.extent)
-            bound = self.home().splat(extent, self.lanes)
 
-            def block(counter: Value, item: Loop = item, bound: Value = bound) -> None:
-                self.open_lanes(item, counter, bound)
+            def block(counter: Value, item: Loop = item, end: Value = extent) -> None:
+                self.open_lanes(item, counter, end)
                 self.items(item.items)
                 self.close_lanes()
 
@@ -351,10 +370,9 @@ class StepWriter(StreamWriter):
         extent, _ = self.extent(deferred.lane.extent)
         emitter = self.home()
         rows_of_block, self.lanes = self.lanes, self.vector * deferred.vectors
-        bound = emitter.splat(extent, self.lanes)
 
         def block(counter: Value, _: list[Value]) -> Sequence[Value]:
-            self.open_lanes(lanes, counter, bound)
+            self.open_lanes(lanes, counter, extent)
             self.items(lanes.items)
             self.close_lanes()
             return ()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from symgrad.codegen import operations, streams
-from symgrad.codegen.embedding import add_rows, load_rows
+from symgrad.codegen.embedding import add_rows, clear_rows, load_rows
 from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
 from symgrad.codegen.llvm_text import Emitter, Module, Value
 from symgrad.codegen.lower import COMMON, StepWriter
@@ -95,6 +95,7 @@ class ModuleWriter:
                 kind = writer.type
                 start = IDENTITY[kind_of(place.statement)]
                 writer.fill(base, place.shape, kind, self.lanes, start)
+        clear_rows(writer)
         if step.deferred:
             self._tiles(writer, loop, registers)
         else:
@@ -126,10 +127,9 @@ class ModuleWriter:
         """The loop over rows, a block at a time; the last block is masked."""
         lanes = writer.lanes
         emitter = writer.home()
-        bound = emitter.splat(end, lanes)
 
         def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
-            writer.open_lanes(loop, counter, bound)
+            writer.open_lanes(loop, counter, end)
             for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
                 load_tile(writer, array, end)
             for gather in self.layout.row_gathers(writer.step):
@@ -329,6 +329,8 @@ class ModuleWriter:
         """float32: convert the parameters once per call."""
         writer = self._writer(Step([]))
         for number, name in enumerate(self.layout.parameters()):
+            if name not in self.layout.narrowed:
+                continue
             source = writer.pointer_argument("params", number)
             target = writer.memory("work", "narrow", name)
             emitter = writer.emitter
