@@ -572,7 +572,8 @@ def transform(
     done = {} if memo is None else memo
     for node in walk(root):
         if node not in done:
-            done[node] = function(rebuild(node, tuple(done[c] for c in node.children)))
+            new = rebuild(node, tuple([done[c] for c in node.children]))
+            done[node] = function(new)
     return done[root]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 from math import isfinite
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from symgrad import graph
 from symgrad.graph import FLOAT, Call, Const, Node
@@ -34,6 +34,7 @@ Poly: TypeAlias = dict[Monomial, Exact]
 """Whole coefficients are of Python's type int, whose arithmetic is much faster."""
 UNIT: Monomial = frozenset()
 _NOTHING: Poly = {}
+_SIGNS = frozenset(("abs", "sign"))
 
 _NO_COEFFICIENT = Fraction(1)
 
@@ -303,9 +304,15 @@ def product(p: Poly, q: Poly) -> Poly | None:
     """``p * q``; None if it has too many terms."""
     if len(p) * len(q) > 4 * MOST_TERMS:
         return None
-    for one, other in ((p, q), (q, p)):
-        if len(one) == 1 and UNIT in one:
-            return multiple(other, one[UNIT])
+    if len(q) == 1:
+        p, q = q, p
+    if len(p) == 1:
+        ((m, c),) = p.items()
+        if not m:
+            return multiple(q, c)
+        result = {_join(m, n): d for n, d in q.items()}
+        if len(result) == len(q):
+            return multiple(result, c)
     result: Poly = {}
     for m, c in p.items():
         for n, d in q.items():
@@ -320,9 +327,13 @@ def _join(m: Monomial, n: Monomial) -> Monomial:
     powers = dict(m)
     for atom, k in n:
         powers[atom] = powers.get(atom, 0) + k
-    if any(is_call(a, "abs", "sign") for a in powers):
-        _join_signs(powers)
-    return frozenset((a, k) for a, k in powers.items() if k)
+    for atom in powers:
+        if isinstance(atom, Call) and atom.op in _SIGNS:
+            _join_signs(powers)
+            break
+    if 0 in powers.values():
+        return frozenset([(a, k) for a, k in powers.items() if k])
+    return frozenset(powers.items())
 
 
 def _join_signs(powers: dict[Node, int]) -> None:
@@ -489,7 +500,7 @@ def raised(r: Ratio, below: Sequence[Node]) -> Poly | None:
     return found
 
 
-def common_denominator(ratios: Sequence[Ratio]) -> tuple[Node, ...]:
+def common_denominator(ratios: Sequence[Ratio | Outline]) -> tuple[Node, ...]:
     """Each divisor as often as it occurs in the fraction that has it most."""
     result: list[Node] = []
     for r in ratios:
@@ -505,7 +516,7 @@ def sum_of_fractions(ratios: Sequence[Ratio]) -> Node | None:
     Divided by one factor after the other, so that no product of them overflows.
     """
     below = common_denominator(ratios)
-    if len(below) > _MOST_DIVISORS or _are_apart(ratios, below):
+    if len(below) > _MOST_DIVISORS:
         return None
     parts: list[Poly] = []
     whole: Poly = {}
@@ -525,13 +536,65 @@ def sum_of_fractions(ratios: Sequence[Ratio]) -> Node | None:
     return result
 
 
-def _are_apart(ratios: Sequence[Ratio], below: Sequence[Node]) -> bool:
-    """Is there, for any two numerators over ``below``, an atom whose powers in one are
-    all higher than in the other? Then they have no term in common.
+Degrees: TypeAlias = dict[Node, tuple[int, int]]
+"""Bounds of the powers of atoms."""
 
-    Only bounds of the powers are added up, so this takes next to no time.
+
+class Outline(NamedTuple):
+    """Of a fraction, bounds of the powers in the numerator; the divisors."""
+
+    degrees: Degrees
+    below: tuple[Node, ...] = ()
+
+
+def _outline(node: Node, depth: int = _DEEPEST_RATIO) -> Outline:
+    """What ``_ratio`` would find, without multiplying anything."""
+    if depth and is_call(node, "div", "mul"):
+        if depth == _DEEPEST_RATIO or _outlined.is_known(node):
+            return _outlined(node)
+        return _outline_of_parts(node, depth)
+    return Outline(_degrees_of(node))
+
+
+@Fact
+def _outlined(node: Node) -> Outline:
+    return _outline_of_parts(node, _DEEPEST_RATIO)
+
+
+def _outline_of_parts(node: Node, depth: int) -> Outline:
+    a, b = args(node)
+    first = _outline(a, depth - 1)
+    if is_call(node, "mul"):
+        second = _outline(b, depth - 1)
+        degrees = _degrees_added(first.degrees, second.degrees, 1)
+        return Outline(degrees, (*first.below, *second.below))
+    if _inverse(polynomial(b)) is not None:
+        degrees = _degrees_added(first.degrees, _degrees_of(b), -1)
+        return Outline(degrees, first.below)
+    return Outline(first.degrees, (*first.below, *_factors(b)))
+
+
+def _degrees_added(p: Degrees, q: Degrees, sign: int) -> Degrees:
+    """Bounds of the powers in a product; in a quotient, if ``sign`` is -1."""
+    result = dict(p)
+    for atom, (low, high) in q.items():
+        least, most = result.get(atom, (0, 0))
+        added = (low, high) if sign > 0 else (-high, -low)
+        result[atom] = least + added[0], most + added[1]
+    return result
+
+
+def _are_apart(outlines: Sequence[Outline]) -> bool:
+    """Can nothing cancel in the sum? For any two numerators over the common denominator
+    there is an atom whose powers in one are all higher than in the other, so that they
+    have no term in common; or there are too many divisors.
+
+    Only bounds of the powers are added up, which takes a tenth of the time.
     """
-    bounds = [_bounds(r, below) for r in ratios]
+    below = common_denominator(outlines)
+    if len(below) > _MOST_DIVISORS:
+        return True
+    bounds = [_over(outline, below) for outline in outlines]
     if any(is_call(atom, "abs", "sign") for found in bounds for atom in found):
         return False  # x*sign(x) is abs(x)
     none = (0, 0)
@@ -545,24 +608,22 @@ def _are_apart(ratios: Sequence[Ratio], below: Sequence[Node]) -> bool:
     return True
 
 
-def _bounds(r: Ratio, below: Sequence[Node]) -> dict[Node, tuple[int, int]]:
-    """Bounds of the powers in the numerator of ``r`` over ``below``."""
-    result = dict(_degrees(r.above))
+def _over(outline: Outline, below: Sequence[Node]) -> Degrees:
+    """Bounds of the powers in the numerator over the larger denominator ``below``."""
+    result = outline.degrees
     for node in dict.fromkeys(below):
-        count = below.count(node) - r.below.count(node)
-        for atom, (low, high) in _degrees_of(node).items() if count else ():
-            least, most = result.get(atom, (0, 0))
-            result[atom] = least + count * low, most + count * high
+        for _ in range(below.count(node) - outline.below.count(node)):
+            result = _degrees_added(result, _degrees_of(node), 1)
     return result
 
 
-def _degrees_of(node: Node) -> dict[Node, tuple[int, int]]:
+def _degrees_of(node: Node) -> Degrees:
     found = _expanded_degrees(node)
     return {node: (1, 1)} if found is None else found
 
 
 @Fact
-def _expanded_degrees(node: Node) -> dict[Node, tuple[int, int]] | None:
+def _expanded_degrees(node: Node) -> Degrees | None:
     found = _expanded(node)
     return None if found is None else _degrees(found)
 
@@ -603,6 +664,8 @@ def _by_terms(parts: Sequence[Term]) -> Node | None:
 
 def _by_fractions(parts: Sequence[Term]) -> Node | None:
     """Over a common denominator."""
+    if _are_apart([_outline(node) for _, node in parts]):
+        return None
     ratios = []
     for c, node in parts:
         r = ratio(node)

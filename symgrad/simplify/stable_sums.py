@@ -14,6 +14,7 @@ from itertools import combinations, permutations
 from symgrad import graph
 from symgrad.graph import Node
 from symgrad.ops import apply
+from symgrad.simplify.facts import Fact
 from symgrad.simplify.rule import REAL
 from symgrad.simplify.stable_algebra import (
     ONE,
@@ -295,11 +296,10 @@ def symmetric_log(a: Node, b: Node) -> Node | None:
 def weighted_logs(node: Node) -> Node | None:
     """``(n+1)*log(n+1) - n*log(n) -> n*log1p(1/n) + log(n+1)``."""
     parts = [t for t in terms(node) if is_call(t[1], "mul")]
-    for p, q in permutations(parts, 2):
-        one, other = _log_factor(p[1]), _log_factor(q[1])
-        if one is None or other is None or p[0] < 0:
+    found = [(t, split) for t in parts if (split := _log_factor(t[1])) is not None]
+    for (p, (a, f)), (q, (b, g)) in permutations(found, 2):
+        if p[0] < 0:
             continue
-        (a, f), (b, g) = one, other
         both = cancelled(((p[0], f), (q[0], g)))
         gap = difference(a, b)
         if both is None or gap is None or both.type != node.type:
@@ -638,9 +638,9 @@ def variance(node: Node) -> Node | None:
     Source: Chan, Golub & LeVeque, The American Statistician 37 (1983) 242.
     """
     parts = terms(node)
-    inside = {p: _reductions(p[1]) for p in parts}
-    means = [p for p in parts if len(inside[p]) == 1]
-    products = [p for p in parts if len(inside[p]) == 2]
+    inside = {p: found for p in parts if (found := _factor_sums(p[1]))}
+    means = [p for p, found in inside.items() if len(found) == 1]
+    products = [p for p, found in inside.items() if len(found) == 2]
     for p, q in ((p, q) for p in means for q in products):
         squares, sums = inside[p], inside[q]
         (whole,), (a, b) = squares, sums
@@ -663,6 +663,18 @@ def variance(node: Node) -> Node | None:
 def _times_poly(term: Term, factor: Node) -> dict:
     found = product(multiple(polynomial(term[1]), term[0]), polynomial(factor))
     return {frozenset(): Fraction(1)} if found is None else found
+
+
+def _factor_sums(node: Node) -> list[graph.Reduce]:
+    """See _reductions."""
+    if isinstance(node, graph.Reduce):
+        return _reductions(node)
+    return _sums_in_product(node) if is_call(node, "mul", "div", "pow") else []
+
+
+@Fact
+def _sums_in_product(node: Node) -> list[graph.Reduce]:
+    return _reductions(node)
 
 
 def _reductions(node: Node, depth: int = 6) -> list[graph.Reduce]:
