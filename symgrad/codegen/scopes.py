@@ -71,6 +71,10 @@ class Scopes:
         """The emitter, writing into the innermost scope."""
         return self.at(len(self.scopes) - 1)
 
+    def divide(self) -> None:
+        """Divide blocks that have become long."""
+        self.emitter.divide(scope.region for scope in self.scopes)
+
     def keep(self, key: object, value: Value, level: int) -> Placed:
         """Remember a value in its scope."""
         self.scopes[level].values[self._turn(key)] = value
@@ -123,6 +127,9 @@ class Scopes:
     def stretches(self, count: Value, body: Callable[[Value, int], None]) -> None:
         """``body`` at 0, 8, 16, … with 8 elements to handle, then one by one."""
         emitter = self.home()
+        if count.literal and int(count.name) == 1:
+            body(emitter.const(0, "i64"), 1)
+            return
         width = emitter.const(STRETCH, "i64")
         main = emitter.binary("sub", count, emitter.binary("srem", count, width))
         self.counted(0, main, lambda k, _: body(k, STRETCH), step=STRETCH)
