@@ -7,11 +7,8 @@ import pytest
 
 import symgrad as sg
 from symgrad import graph
-from symgrad.codegen import cpu
-from symgrad.schedule.deferred import LONG_ROW
-
-
 from symgrad.codegen import cpu, llvm_text, module
+from symgrad.schedule.deferred import LONG_ROW
 from symgrad.schedule.legalise import counts, hoist_factors
 
 ROWS = (1, 7, 16, 17, 65, 200, 3000)
