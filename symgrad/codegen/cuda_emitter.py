@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from symgrad.codegen import cuda_math
-from symgrad.codegen.llvm_text import Emitter, Module, Value
+from symgrad.codegen.llvm_text import BYTES, Emitter, Module, Value, spell
 
 FEATURES = frozenset({"fma", "device"})
 """Fused multiply-add is one instruction; there is no library of C."""
@@ -78,6 +78,13 @@ class ThreadEmitter(Emitter):
         self._declare("declare void @llvm.assume(i1)")
         bundle = f'[ "align"(ptr {pointer.name}, i64 {size}) ]'
         self.raw(f"call void @llvm.assume(i1 true) {bundle}")
+
+    def load_aligned(self, pointer: Value, type: str, lanes: int) -> Value:
+        """Some elements at an address that is a multiple of their size together."""
+        spelled, size = spell(type, lanes), BYTES[type] * lanes
+        return self._result(
+            f"load {spelled}, ptr {pointer.name}, align {size}", type, lanes
+        )
 
     def array(self, type: str, count: int) -> Value:
         """Memory of this thread: registers, once the loops over it are unrolled."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from symgrad.codegen.cuda_module import Launch
-from symgrad.codegen.cuda_passes import reduced_places
+from symgrad.codegen.cuda_passes import WARP, reduced_places, tile_rows
 from symgrad.codegen.cuda_writer import is_narrowed, is_private, way
 from symgrad.codegen.layout import Layout
 from symgrad.graph import Node
@@ -23,7 +23,7 @@ BLOCKS_PER_PROCESSOR = 4
 BUDGET = 1 << 28
 """Bytes that the threads' own memory may take, where fewer blocks make it less."""
 
-TILE_BYTES = 1 << 17
+TILE_BYTES = 1 << 20
 """What a block keeps of a tile of rows for deferred sums."""
 
 ALIGN = 256
@@ -101,7 +101,7 @@ def _measure_pass(
     rows = -(-all_rows // parts)
     per_block = block
     if step.tile is not None:
-        per_block = _tile_rows(layout, step, lengths, block)
+        per_block = _tile_rows(layout, step, lengths, block, rows)
         sizes.values["size", step.tile.name] = per_block
         lengths = {**lengths, step.tile.name: per_block}
     own = _bytes_per_block(layout, step, lengths, block)
@@ -169,15 +169,18 @@ def _bytes_per_block(
 
 
 def _tile_rows(
-    layout: Layout, step: Step, lengths: Mapping[str, int], block: int
+    layout: Layout, step: Step, lengths: Mapping[str, int], block: int, rows: int
 ) -> int:
-    """Rows of a tile: at most one per thread, fewer where much is kept of each."""
+    """Rows of a tile: at most one per thread, fewer where much is kept of each, or
+    where threads work on them together and blocks would have none."""
     row_bytes = sum(
         elements(place.shape[:-1], lengths) * layout.element_bytes(place)
         for place in step.scratch
         if place.kept
     )
-    return min(block, max(32, TILE_BYTES // max(1, row_bytes) // 32 * 32))
+    if step.phases:
+        block = tile_rows(rows, block)
+    return min(block, max(WARP, TILE_BYTES // max(1, row_bytes) // WARP * WARP))
 
 
 def grid(launch: Launch, sizes: DeviceSizes) -> int:

@@ -164,6 +164,7 @@ class CudaModuleWriter:
     def _pass(self, number: int, step: Step, after: Step | None) -> None:
         emitter = ThreadEmitter(self.module)
         writer = PassWriter(emitter, self.plan, self.layout, step, self.block)
+        writer.hints = self.hints
         writer.repeat(self.repeated)
         writer.rows()
         needed = bool(combined(step)) or after is not None

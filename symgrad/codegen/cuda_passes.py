@@ -11,16 +11,19 @@ The order of all additions depends on the number of blocks only, so results repe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from symgrad.codegen import operations
 from symgrad.codegen.cuda_emitter import ThreadEmitter
+from symgrad.codegen.cuda_products import ProductWriter, add_to, store_kept
 from symgrad.codegen.cuda_writer import ThreadWriter, count_of, way
 from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.sums import IDENTITY, SumKey, combine, kind_of
 from symgrad.graph import Const, Index
+from symgrad.schedule import cost
 from symgrad.schedule.deferred import Deferred
 from symgrad.schedule.nest import Item, Loop
+from symgrad.schedule.phases import Elements, Product
 from symgrad.schedule.plan import Place, Step
 
 WARP = 32
@@ -33,6 +36,9 @@ TOGETHER = 4
 BUSY = 128
 """Groups of elements that a sum must have for that, so that threads have work."""
 
+PROCESSORS = 256
+"""Tiles are so small that at least so many blocks have one, if there are rows enough."""
+
 AT_ONCE = 64
 """Sums that go through shared memory together."""
 
@@ -43,6 +49,11 @@ def reduced_places(step: Step) -> list[Place]:
     return sorted(found, key=lambda p: kind_of(p.statement))
 
 
+def tile_rows(rows: int, block: int) -> int:
+    """About how many rows a tile has, of so many in all."""
+    return min(block, max(WARP, rows // PROCESSORS // WARP * WARP))
+
+
 def smaller(emitter: ThreadEmitter, a: Value, b: Value) -> Value:
     """The smaller of two integers."""
     return emitter.select(emitter.icmp("slt", a, b), a, b)
@@ -51,6 +62,7 @@ def smaller(emitter: ThreadEmitter, a: Value, b: Value) -> Value:
 class PassWriter(ThreadWriter):
     """Writes the rows of one pass."""
 
+    hints: Mapping[str, int] = {}  # lengths, as far as known
     elements: Sequence[Value] = ()  # that this thread adds to
     begin: Value
     end: Value
@@ -69,7 +81,7 @@ class PassWriter(ThreadWriter):
             for p in self.step.sums
             if way(p, self.step) == "register"
         ]
-        if self.step.deferred:
+        if self.step.tile is not None:
             totals = self._tiles(loop, keys)
         elif self.layout.single:
             totals = self._flushed_rows(loop, keys)
@@ -228,22 +240,71 @@ class PassWriter(ThreadWriter):
             last = smaller(self.thread, emitter.binary("add", counter, rows), self.end)
             self.tile_begin = counter
             begin = emitter.binary("add", counter, self.index)
-            if not self.layout.single:
-                sums = self._row_loop(loop, keys, totals, begin, last, width)
-            else:
-                start = [self.identity(s) for s, _ in keys]
-                sums = self._row_loop(loop, keys, start, begin, last, width)
+            single = self.layout.single
+            sums = [self.identity(s) for s, _ in keys] if single else totals
+            for phase in self.step.phases or [loop]:
+                if isinstance(phase, Product):
+                    self._shared_product(phase, counter, last)
+                elif isinstance(phase, Elements):
+                    self._each(phase.loop, counter, last)
+                else:
+                    sums = self._row_loop(phase, keys, sums, begin, last, width)
+                self.home()
+                self.thread.barrier()
+            if single:
                 sums = self._flushed(keys, totals, sums)
-            self.home()
-            self.thread.barrier()
             for deferred in self.step.deferred:
-                self._elements(deferred, counter, last)
+                self._deferred(deferred, counter, last)
             self.home()
             self.thread.barrier()
             return sums
 
         start = [self._wide_identity(s) for s, _ in keys]
         return self.counted(first, self.end, tile, start, stride)
+
+    def _shared_product(self, product: Product, first: Value, last: Value) -> None:
+        """A product for the rows of a tile."""
+        count = 1 if product.across is None else self._hint(product.across)
+        below = self._hint(product.down)
+        written = ProductWriter(self, product, (tile_rows(below, self.block), count))
+        written.write((first, last), store_kept(written))
+
+    def _hint(self, index: Index) -> int:
+        return max(1, cost.length(index.extent, self.hints))
+
+    def _each(self, loop: Loop, first: Value, last: Value) -> None:
+        """Values for every row of a tile and every turn of a loop: a warp takes some
+        turns, its threads take neighbouring rows."""
+        extent, _ = self.extent(loop.index.extent)
+        emitter, row = self.at(0), self.step.row
+        assert row is not None
+        lane = emitter.binary("and", self.index, emitter.const(WARP - 1, "i64"))
+        warp = emitter.binary("lshr", self.index, emitter.const(5, "i64"))
+        begin = self.home().binary("add", first, lane)
+
+        def turn(counter: Value, _: list[Value]) -> None:
+            self.keep(loop.index, counter, len(self.scopes) - 1)
+
+            def element(number: Value, _: list[Value]) -> None:
+                self.keep(row, number, len(self.scopes) - 1)
+                self.items(loop.items)
+
+            self.counted(begin, last, element, step=WARP)
+
+        self.counted(warp, extent, turn, step=self.block // WARP)
+
+    def _deferred(self, deferred: Deferred, first: Value, last: Value) -> None:
+        """One deferred sum over the rows of a tile."""
+        product = self.step.products.get(deferred.statement)
+        if product is None:
+            self._elements(deferred, first, last)
+            return
+        assert product.across is not None
+        place = self.sum_places[deferred.statement]
+        base, _, _ = self._shared_out(place)
+        sizes = self._hint(product.down), self._hint(product.across)
+        written = ProductWriter(self, product, sizes)
+        written.write((first, last), add_to(written, base))
 
     def _shared_out(self, place: Place) -> tuple[Value, Value, Value]:
         """How the elements of a deferred sum are shared out: where this block's sums

@@ -21,6 +21,7 @@ from symgrad.schedule import cost
 from symgrad.schedule.alike import Alike
 from symgrad.schedule.deferred import Deferral, Deferred, defer
 from symgrad.schedule.nest import Item, Loop, Nester, statements_in
+from symgrad.schedule.phases import Phase, Product
 from symgrad.schedule.statements import Statement, choose_statements
 
 LANE_SUMS_BYTES = 1 << 20
@@ -67,7 +68,8 @@ class Step:
 
     row: the index over rows of a pass; None for a serial step. deferred: sums that run
     tile by tile after the rows of the tile; tile: the number of rows of a tile.
-    vectors: hardware vectors in a block of rows, which run together.
+    vectors: hardware vectors in a block of rows, which run together. phases, products:
+    what the threads of a block do together (phases.py).
     """
 
     items: list[Item]
@@ -78,6 +80,8 @@ class Step:
     deferred: list[Deferred] = field(default_factory=list)
     tile: Size | None = None
     vectors: int = 1
+    phases: list[Phase] = field(default_factory=list)
+    products: dict[Statement, Product] = field(default_factory=dict)
 
 
 @dataclass(eq=False)

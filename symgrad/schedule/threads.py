@@ -22,6 +22,7 @@ from symgrad.schedule.legalise import (
 from symgrad.schedule.nest import Item, Loop, statements_in
 from symgrad.schedule.pairs import by_rows
 from symgrad.schedule.plan import Place, Plan, Step, make_plan
+from symgrad.schedule.products import split_phases
 from symgrad.schedule.rows import over_all_rows
 from symgrad.schedule.statements import Statement
 
@@ -50,6 +51,7 @@ def plan_for_threads(
     for step in best.steps:
         if step.row is None:
             _move_to_memory(best, step)
+    split_phases(best, hints)
     return best
 
 
