@@ -62,6 +62,7 @@ define internal i64 @block_index() { %r = call i64 @get(i64 1)
   ret i64 %r }
 define internal i64 @block_count() { %r = call i64 @get(i64 2)
   ret i64 %r }
+define internal i64 @opaque(i64 %x) { ret i64 %x }
 define internal void @barrier() convergent { call void @wait(i64 1)
   ret void }
 define internal void @fence_device() { fence seq_cst

@@ -28,6 +28,7 @@ class ThreadEmitter(Emitter):
         super().__init__(module, features)
         self._repeated = [0]  # lines that unrolling adds, per open loop
         self._arrays: list[str] = []
+        self.as_is = False  # whether loops are to stay loops, where they are opened
 
     def call(self, symbol: str, type: str, args: Sequence[Value]) -> Value:
         """C's functions are subroutines of the module."""
@@ -79,6 +80,11 @@ class ThreadEmitter(Emitter):
         bundle = f'[ "align"(ptr {pointer.name}, i64 {size}) ]'
         self.raw(f"call void @llvm.assume(i1 true) {bundle}")
 
+    def opaque(self, value: Value) -> Value:
+        """The same integer, of which LLVM knows nothing: what is computed from it is
+        not computed earlier, to be kept in registers."""
+        return self._result(f"call i64 @opaque(i64 {value.name})", "i64", 1)
+
     def load_aligned(self, pointer: Value, type: str, lanes: int) -> Value:
         """Some elements at an address that is a multiple of their size together."""
         spelled, size = spell(type, lanes), BYTES[type] * lanes
@@ -123,6 +129,7 @@ class ThreadEmitter(Emitter):
         nonempty: bool = False,
     ) -> list[Value]:
         """As the base class; loops of known length are marked for unrolling."""
+        as_is, self.as_is = self.as_is, False
         self._repeated.append(0)
         lines = [0]
 
@@ -133,22 +140,24 @@ class ThreadEmitter(Emitter):
 
         results = super().loop(begin, end, step, carried, measured, nonempty)
         total = lines[0] + self._repeated.pop()
-        turns = _turns(begin, end, step)
+        turns = None if as_is else _turns(begin, end, step)
+        if as_is:
+            self._mark("llvm.loop.unroll.disable")
         if turns is not None and turns > 1 and turns * total <= UNROLLED_LINES:
-            self._mark_unrolled()
+            self._mark("llvm.loop.unroll.full")
             total *= turns
         self._repeated[-1] += total
         return results
 
-    def _mark_unrolled(self) -> None:
-        """Add the metadata to the branch back, which stands before the last label."""
+    def _mark(self, wish: str) -> None:
+        """Add metadata to the branch back, which stands before the last label."""
         lines = self.region.lines
         label = max(k for k, line in enumerate(lines) if line.endswith(":"))
         module = self.module
         assert isinstance(module, ThreadModule)
-        module.unrolled += 1
-        number = module.unrolled
-        lines[label - 1] += f", !llvm.loop !{2 * number + 1}"
+        module.wishes.append(wish)
+        number = len(module.wishes)
+        lines[label - 1] += f", !llvm.loop !{4 * number + 1}"
 
 
 class ThreadModule(Module):
@@ -159,7 +168,7 @@ class ThreadModule(Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.unrolled = 0
+        self.wishes: list[str] = []  # one for each loop that has any
         self.kernels: list[str] = []
         self.shared = 0
 
@@ -168,9 +177,10 @@ class ThreadModule(Module):
         return "\n".join([super().text(), *self._metadata()])
 
     def _metadata(self) -> list[str]:
-        lines = ['!1 = !{!"llvm.loop.unroll.full"}'] if self.unrolled else []
-        for k in range(1, self.unrolled + 1):
-            lines.append(f"!{2 * k + 1} = distinct !{{!{2 * k + 1}, !1}}")
+        lines: list[str] = []
+        for k, wish in enumerate(self.wishes, 1):
+            lines.append(f'!{4 * k + 3} = !{{!"{wish}"}}')
+            lines.append(f"!{4 * k + 1} = distinct !{{!{4 * k + 1}, !{4 * k + 3}}}")
         return lines
 
 

@@ -11,13 +11,15 @@ The order of all additions depends on the number of blocks only, so results repe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from symgrad.codegen import operations
 from symgrad.codegen.cuda_emitter import ThreadEmitter
 from symgrad.codegen.cuda_products import ProductWriter, add_to, store_kept
 from symgrad.codegen.cuda_writer import ThreadWriter, count_of, way
 from symgrad.codegen.llvm_text import Value
+from symgrad.codegen.scopes import Scope
 from symgrad.codegen.sums import IDENTITY, SumKey, combine, kind_of
 from symgrad.graph import Const, Index
 from symgrad.schedule import cost
@@ -238,29 +240,41 @@ class PassWriter(ThreadWriter):
 
         def tile(counter: Value, totals: list[Value]) -> list[Value]:
             last = smaller(self.thread, emitter.binary("add", counter, rows), self.end)
-            self.tile_begin = counter
             begin = emitter.binary("add", counter, self.index)
             single = self.layout.single
             sums = [self.identity(s) for s, _ in keys] if single else totals
             for phase in self.step.phases or [loop]:
-                if isinstance(phase, Product):
-                    self._shared_product(phase, counter, last)
-                elif isinstance(phase, Elements):
-                    self._each(phase.loop, counter, last)
-                else:
-                    sums = self._row_loop(phase, keys, sums, begin, last, width)
+                with self._phase(counter):
+                    if isinstance(phase, Product):
+                        self._shared_product(phase, counter, last)
+                    elif isinstance(phase, Elements):
+                        self._each(phase.loop, counter, last)
+                    else:
+                        sums = self._row_loop(phase, keys, sums, begin, last, width)
                 self.home()
                 self.thread.barrier()
             if single:
                 sums = self._flushed(keys, totals, sums)
             for deferred in self.step.deferred:
-                self._deferred(deferred, counter, last)
+                with self._phase(counter):
+                    self._deferred(deferred, counter, last)
             self.home()
             self.thread.barrier()
             return sums
 
         start = [self._wide_identity(s) for s, _ in keys]
         return self.counted(first, self.end, tile, start, stride)
+
+    @contextmanager
+    def _phase(self, begin: Value) -> Iterator[None]:
+        """A scope for one part of the work on a tile: what it knows of addresses is
+        computed anew, rather than to take registers from all the others."""
+        self.scopes.append(Scope(self.home().region))
+        self.tile_level = len(self.scopes) - 1
+        self.tile_begin = self.thread.opaque(begin)
+        yield
+        self.scopes.pop()
+        self.tile_level, self.tile_begin = 1, None
 
     def _shared_product(self, product: Product, first: Value, last: Value) -> None:
         """A product for the rows of a tile."""
@@ -276,11 +290,13 @@ class PassWriter(ThreadWriter):
         """Values for every row of a tile and every turn of a loop: a warp takes some
         turns, its threads take neighbouring rows."""
         extent, _ = self.extent(loop.index.extent)
-        emitter, row = self.at(0), self.step.row
+        row = self.step.row
         assert row is not None
-        lane = emitter.binary("and", self.index, emitter.const(WARP - 1, "i64"))
-        warp = emitter.binary("lshr", self.index, emitter.const(5, "i64"))
-        begin = self.home().binary("add", first, lane)
+        emitter = self.home()
+        index = self.thread.opaque(self.index)
+        lane = emitter.binary("and", index, emitter.const(WARP - 1, "i64"))
+        warp = emitter.binary("lshr", index, emitter.const(5, "i64"))
+        begin = emitter.binary("add", first, lane)
 
         def turn(counter: Value, _: list[Value]) -> None:
             self.keep(loop.index, counter, len(self.scopes) - 1)

@@ -31,6 +31,10 @@ define internal i64 @block_count() alwaysinline {
   %r = zext i32 %t to i64
   ret i64 %r
 }
+define internal i64 @opaque(i64 %x) alwaysinline {
+  %r = call i64 asm sideeffect "", "=l,0"(i64 %x)
+  ret i64 %r
+}
 define internal void @barrier() alwaysinline convergent {
   call void @llvm.nvvm.barrier0()
   ret void

@@ -38,6 +38,12 @@ MOST_DOWN = {"double": 4, "float": 8}
 """Elements of a thread: 32 or 64, which with what they are made of fill half of the
 registers that a thread may have."""
 
+TOGETHER = 2
+"""Terms of one turn: more take registers for what is read ahead."""
+
+MOST_PIECE = 256
+"""Elements of a piece down: slabs of more would not leave room for other blocks."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -73,7 +79,7 @@ def shape_of(block: int, type: str, down: int, across: int) -> Shape:
     ]
     _, each, threads = min(choices)
     others = block // threads
-    below = 1
+    below, down = 1, min(down, MOST_PIECE)
     while below < MOST_DOWN[type] and below * others < down:
         below *= 2
     depth = SLAB_BYTES // (8 if type == "double" else 4)
@@ -129,10 +135,7 @@ class ProductWriter:
         self.right = self._side(product.right, 1, after)
         both = 2 * (self._doubles(self.left) + self._doubles(self.right))
         self.base = self.thread.shared(0, both)
-        threads = self._const(self.shape.threads[0])
-        emitter = writer.at(0)
-        self.place_down = emitter.binary("urem", writer.index, threads)
-        self.place_across = emitter.binary("udiv", writer.index, threads)
+        self.index = writer.index
 
     def _const(self, value: int) -> Value:
         return self.thread.const(value, "i64")
@@ -195,12 +198,21 @@ class ProductWriter:
             return _Range(index, *rows)
         extent, _ = self.writer.extent(index.extent)
         self.writer.home()
-        return _Range(index, self._const(0), extent)
+        return _Range(index, self._const(0), self.thread.opaque(extent))
+
+    def _find_place(self) -> None:
+        """Which thread this is, as if it were known only now: what follows from it is
+        not worth registers while other phases run."""
+        emitter, threads = self.writer.home(), self._const(self.shape.threads[0])
+        self.index = self.thread.opaque(self.writer.index)
+        self.place_down = emitter.binary("urem", self.index, threads)
+        self.place_across = emitter.binary("udiv", self.index, threads)
 
     def _piece(self, down: Value, across: Value, result: Result) -> None:
         zero = self.thread.const(0.0, self.type)
         zeros = [zero] * (self.shape.each[0] * self.shape.each[1])
         depth = self.shape.depth
+        self._find_place()
         emitter = self.writer.home()
         some = emitter.icmp("slt", self.along.begin, self.along.end)
         # a loop of one turn: nothing may be read where there are no terms
@@ -245,7 +257,7 @@ class ProductWriter:
             for first in range(0, count, self.writer.block):
                 exists = None
                 emitter = self.writer.home()
-                number = emitter.binary("add", self.writer.index, self._const(first))
+                number = emitter.binary("add", self.index, self._const(first))
                 if first + self.writer.block > count:
                     exists = emitter.icmp("ult", number, self._const(count))
                 found.append((*self._element(side, number, at, start, of), exists))
@@ -312,6 +324,12 @@ class ProductWriter:
         left, right = self._half(self.left, half), self._half(self.right, half)
         emitter = self.writer.home()
 
+        def terms(k: Value, totals: list[Value]) -> list[Value]:
+            for more in range(TOGETHER):
+                at = emitter.binary("add", k, self._const(more)) if more else k
+                totals = term(at, totals)
+            return totals
+
         def term(k: Value, totals: list[Value]) -> list[Value]:
             a = self._read(left, k, self.left, 0, self.place_down)
             b = self._read(right, k, self.right, 1, self.place_across)
@@ -324,7 +342,8 @@ class ProductWriter:
             ]
 
         zero, depth = self._const(0), self._const(self.shape.depth)
-        return emitter.loop(zero, depth, 1, totals, term, nonempty=True)
+        self.thread.as_is = True
+        return emitter.loop(zero, depth, TOGETHER, totals, terms, nonempty=True)
 
     def _group(self, axis: int) -> int:
         """Elements of a thread that lie side by side."""
@@ -365,6 +384,7 @@ class ProductWriter:
         self, down: Value, across: Value, totals: list[Value], result: Result
     ) -> None:
         """Hand on every element that exists."""
+        self._find_place()
         downs = self._positions(0, down, self.place_down)
         acrosses = self._positions(1, across, self.place_across)
         pairs = itertools.product(downs, acrosses)

@@ -108,10 +108,11 @@ class ThreadWriter(StepWriter):
             return found[0]
         base = self.context(*key, type="ptr")
         count = self.count(place.shape)
-        emitter = self.at(0)
-        start = emitter.binary("mul", self.block_index, count)
-        pointer = emitter.gep(base, start, self.stored_type(place))
-        return self.keep(("block", place), pointer, 0)[0]
+        self.at(self.tile_level)
+        number = self.thread.opaque(self.block_index)  # computed for each phase
+        start = self.thread.binary("mul", number, count)
+        pointer = self.thread.gep(base, start, self.stored_type(place))
+        return self.keep(("block", place), pointer, self.tile_level)[0]
 
     def spread(self, shape: Sequence[Node], threads: Value) -> list[Node | Value]:
         """Strides of an array of which each of the ``threads`` has one: they are
