@@ -28,6 +28,7 @@ class ThreadEmitter(Emitter):
         super().__init__(module, features)
         self._repeated = [0]  # lines that unrolling adds, per open loop
         self._arrays: list[str] = []
+        self._reserved = 0  # doubles of shared memory
         self.as_is = False  # whether loops are to stay loops, where they are opened
 
     def call(self, symbol: str, type: str, args: Sequence[Value]) -> Value:
@@ -98,10 +99,17 @@ class ThreadEmitter(Emitter):
         self._arrays.append(f"  {name} = alloca [{count} x {type}], align 8")
         return Value(name, "ptr")
 
+    def reserve(self, count: int) -> Value:
+        """``count`` doubles of shared memory for the whole function."""
+        start, self._reserved = self._reserved, self._reserved + count
+        return self.shared(start - self._reserved, count)
+
     def shared(self, start: int, count: int) -> Value:
-        """``count`` doubles of the memory that the threads of a block share."""
+        """``count`` doubles of the memory that the threads of a block share, behind
+        what is reserved."""
         module = self.module
         assert isinstance(module, ThreadModule)
+        start += self._reserved
         module.shared = max(module.shared, start + count)
         return self.gep(Value(SHARED, "ptr"), self.const(start, "i64"), "double")
 

@@ -15,13 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from symgrad.codegen import operations
+from symgrad.codegen.addresses import Address
 from symgrad.codegen.cuda_emitter import ThreadEmitter
 from symgrad.codegen.cuda_products import ProductWriter, add_to, store_kept
+from symgrad.codegen.cuda_staging import stage
 from symgrad.codegen.cuda_writer import ThreadWriter, count_of, way
 from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.scopes import Scope
 from symgrad.codegen.sums import IDENTITY, SumKey, combine, kind_of
-from symgrad.graph import Const, Index
+from symgrad.graph import Const, Index, Input, Node
 from symgrad.schedule import cost
 from symgrad.schedule.deferred import Deferred
 from symgrad.schedule.nest import Item, Loop
@@ -65,6 +67,7 @@ class PassWriter(ThreadWriter):
     """Writes the rows of one pass."""
 
     hints: Mapping[str, int] = {}  # lengths, as far as known
+    _staged: Mapping[Input | Place, Value] = {}
     elements: Sequence[Value] = ()  # that this thread adds to
     begin: Value
     end: Value
@@ -77,6 +80,7 @@ class PassWriter(ThreadWriter):
         loop = self.step.items[0]
         assert isinstance(loop, Loop)
         self._open_part()
+        self._staged = stage(self)
         self._clear_sums()
         keys: list[SumKey] = [
             (p.statement, None)
@@ -93,6 +97,40 @@ class PassWriter(ThreadWriter):
                 loop, keys, start, self.first_row, self.end, self.total
             )
         self._reduce_block(dict(zip((s for s, _ in keys), totals, strict=True)))
+
+    def memory(self, base: str, *key: object) -> Value:
+        """What is in shared memory is there for all of the pass."""
+        found = self._staged.get(key[-1])  # type: ignore[call-overload]
+        return super().memory(base, *key) if found is None else found
+
+    def input_base(self, array: Input) -> tuple[Value, str]:
+        """As for memory; in the compute type."""
+        found = self._staged.get(array)
+        if found is None:
+            return super().input_base(array)
+        return found, "float32" if self.layout.single else "float64"
+
+    def address(
+        self,
+        base: Value,
+        type: str,
+        indices: Sequence[Node],
+        strides: Sequence[Node | Value],
+        level: int = 0,
+        width: int = 1,
+    ) -> Address:
+        """As before. LLVM is not to know that what is in shared memory is the same for
+        all rows: it would keep it in registers."""
+        if base in self._staged.values():
+            level = self.tile_level if self.row is None else self.row_level
+            found = self.find(("staged", base.name))
+            if found is None:
+                emitter = self.at(level)
+                zero = self.thread.opaque(emitter.const(0, "i64"))
+                here = emitter.gep(base, zero, "i8")
+                found = self.keep(("staged", base.name), here, level)
+            base, level = found
+        return super().address(base, type, indices, strides, level, width)
 
     def _open_part(self) -> None:
         """A launch may be for some of the rows only, one of several: its blocks have

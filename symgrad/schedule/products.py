@@ -21,7 +21,7 @@ from symgrad.schedule.phases import Elements, Phase, Product
 from symgrad.schedule.plan import Plan, Step
 from symgrad.schedule.statements import Statement
 
-PRODUCT = 512
+PRODUCT = 256
 """Multiplications per row from which on a product is shared out."""
 
 LONG = 64
