@@ -27,8 +27,8 @@ from symgrad.graph import Index, Input, Load, Node
 from symgrad.schedule.phases import Product
 from symgrad.schedule.plan import Place
 
-SLAB_BYTES = 64
-"""Of one row of a slab: terms of the sums that are in shared memory at a time."""
+DEPTH = 8
+"""Terms of the sums that are in shared memory at a time; twice that with the next slab."""
 
 VECTOR_BYTES = 16
 """Loads of shared memory are this wide."""
@@ -82,8 +82,7 @@ def shape_of(block: int, type: str, down: int, across: int) -> Shape:
     below, down = 1, min(down, MOST_PIECE)
     while below < MOST_DOWN[type] and below * others < down:
         below *= 2
-    depth = SLAB_BYTES // (8 if type == "double" else 4)
-    return Shape((others, threads), (below, -each), depth)
+    return Shape((others, threads), (below, -each), DEPTH)
 
 
 @dataclass(frozen=True)
