@@ -120,9 +120,10 @@ class PassWriter(ThreadWriter):
         width: int = 1,
     ) -> Address:
         """As before. LLVM is not to know that what is in shared memory is the same for
-        all rows: it would keep it in registers."""
+        all rows, and for all loops of a row: it would keep it in registers."""
         if base in self._staged.values():
-            level = self.tile_level if self.row is None else self.row_level
+            outer = self.tile_level if self.row is None else self.row_level
+            level = min(outer + 1, len(self.scopes) - 1)
             found = self.find(("staged", base.name))
             if found is None:
                 emitter = self.at(level)

@@ -17,9 +17,10 @@ from symgrad.schedule.nest import statements_in
 from symgrad.schedule.plan import Place, Step
 
 FEWEST = 4
-MOST = 512
-"""Elements of what is copied; larger matrices are those of products, which see to it
-themselves."""
+MOST = 128
+"""Elements of what is copied. Large matrices are those of products, which see to it
+themselves; of those in between ptxas loads so much ahead, where loops are unrolled, that
+it spills registers (attention to 50 keys, sm_75)."""
 
 TOTAL = 1024
 """Doubles of shared memory for all together."""
