@@ -17,6 +17,9 @@ FEATURES = frozenset({"fma", "device"})
 
 SHARED = "addrspacecast (ptr addrspace(3) @shared to ptr)"
 
+SHARED_LATE = "addrspacecast (ptr addrspace(3) @shared_late to ptr)"
+"""Shared memory whose size is known when a kernel is started."""
+
 UNROLLED_LINES = 600
 """Loops of known length are unrolled unless they become longer than this."""
 

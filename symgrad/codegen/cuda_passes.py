@@ -18,7 +18,7 @@ from symgrad.codegen import operations
 from symgrad.codegen.addresses import Address
 from symgrad.codegen.cuda_emitter import ThreadEmitter
 from symgrad.codegen.cuda_products import ProductWriter, add_to, store_kept
-from symgrad.codegen.cuda_staging import stage
+from symgrad.codegen.cuda_staging import add_targets, clear_targets, stage, target
 from symgrad.codegen.cuda_writer import ThreadWriter, count_of, way
 from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.scopes import Scope
@@ -81,6 +81,7 @@ class PassWriter(ThreadWriter):
         assert isinstance(loop, Loop)
         self._open_part()
         self._staged = stage(self)
+        clear_targets(self)
         self._clear_sums()
         keys: list[SumKey] = [
             (p.statement, None)
@@ -96,6 +97,7 @@ class PassWriter(ThreadWriter):
             totals = self._row_loop(
                 loop, keys, start, self.first_row, self.end, self.total
             )
+        add_targets(self)
         self._reduce_block(dict(zip((s for s, _ in keys), totals, strict=True)))
 
     def memory(self, base: str, *key: object) -> Value:
@@ -132,6 +134,10 @@ class PassWriter(ThreadWriter):
                 found = self.keep(("staged", base.name), here, level)
             base, level = found
         return super().address(base, type, indices, strides, level, width)
+
+    def atomic_base(self, place: Place) -> Value:
+        """Where rows add to places that they choose."""
+        return target(self, place)
 
     def _open_part(self) -> None:
         """A launch may be for some of the rows only, one of several: its blocks have

@@ -84,5 +84,6 @@ def for_device(text: str, kernels: Sequence[str], shared: int, block: int) -> st
     ]
     listed = ", ".join(f"!{2 * k + 2}" for k in range(len(notes)))
     numbered = [f"!{2 * k + 2} = {note}" for k, note in enumerate(notes)]
-    head = [PRELUDE, f"{memory}, align 16"]
+    late = "@shared_late = external addrspace(3) global [0 x double], align 16"
+    head = [PRELUDE, f"{memory}, align 16", late]
     return "\n".join([*head, text, f"!nvvm.annotations = !{{{listed}}}", *numbered])

@@ -1,7 +1,11 @@
-"""Small parameters in shared memory.
+"""What a block has in shared memory for all of its rows.
 
 All rows read the same parameters, in inner loops: each block copies small ones to the
 memory that its threads share, in the compute type, before its first row.
+
+Sums at places that the rows choose are added to atomically. Where the whole target fits,
+each block has one of its own in shared memory, which is faster and in nobody else's way,
+and adds it to the one of all blocks at its end.
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ from collections.abc import Iterator
 
 from symgrad import graph
 from symgrad.codegen import operations
-from symgrad.codegen.cuda_writer import ThreadWriter, count_of
+from symgrad.codegen.cuda_emitter import SHARED_LATE
+from symgrad.codegen.cuda_writer import ThreadWriter, count_of, way
 from symgrad.codegen.llvm_text import Value
 from symgrad.graph import Array, Const, Input, Load, Node, Scatter
 from symgrad.schedule.nest import statements_in
@@ -94,3 +99,79 @@ def _copy(
 
     end = writer.home().const(count, "i64")
     writer.counted(writer.index, end, element, step=writer.block)
+
+
+# --- sums at places that the rows choose ----------------------------------------------
+
+
+def atomic_places(step: Step) -> list[Place]:
+    """The sums that are added to atomically."""
+    return [place for place in step.sums if way(place, step) == "atomic"]
+
+
+def target(writer: ThreadWriter, place: Place) -> Value:
+    """Where this block adds: its own memory if the context gives it some, else that of
+    all blocks."""
+    found = writer.find(("target", place))
+    if found is not None:
+        return found[0]
+    everybody = writer.context("work", place, type="ptr")
+    start = writer.context("own target", place, type="i64")
+    emitter = writer.at(0)
+    own = emitter.gep(Value(SHARED_LATE, "ptr"), start, "double")
+    chosen = emitter.select(_has_own(writer, place), own, everybody)
+    return writer.keep(("target", place), chosen, 0)[0]
+
+
+def _has_own(writer: ThreadWriter, place: Place) -> Value:
+    start = writer.context("own target", place, type="i64")
+    emitter = writer.at(0)
+    return emitter.icmp("sge", start, emitter.const(0, "i64"))
+
+
+def _own_count(writer: ThreadWriter, place: Place) -> Value:
+    """Elements of this block's target; none if it has no own."""
+    count = writer.count(place.shape)
+    has_own = _has_own(writer, place)
+    emitter = writer.at(0)
+    return emitter.select(has_own, count, emitter.const(0, "i64"))
+
+
+def clear_targets(writer: ThreadWriter) -> None:
+    """Before the first row."""
+    places = atomic_places(writer.step)
+    for place in places:
+        base, count = target(writer, place), _own_count(writer, place)
+
+        def element(k: Value, _: list[Value], base: Value = base) -> None:
+            e = writer.emitter
+            e.store(e.const(0.0, "double"), e.gep(base, k, "double"))
+
+        writer.home()
+        writer.counted(writer.index, count, element, step=writer.block)
+    if places:
+        writer.home()
+        writer.thread.barrier()
+
+
+def add_targets(writer: ThreadWriter) -> None:
+    """After the last row: what rows did not choose is not touched."""
+    places = atomic_places(writer.step)
+    if places:
+        writer.home()
+        writer.thread.barrier()
+    for place in places:
+        base, count = target(writer, place), _own_count(writer, place)
+        everybody = writer.context("work", place, type="ptr")
+
+        def element(
+            k: Value, _: list[Value], base: Value = base, everybody: Value = everybody
+        ) -> None:
+            e = writer.thread
+            value = e.load(e.gep(base, k, "double"), "double")
+            some = e.fcmp("une", value, e.const(0.0, "double"))
+            to = e.gep(everybody, k, "double")
+            e.when(some, lambda: e.add_atomically(to, value))
+
+        writer.home()
+        writer.counted(writer.index, count, element, step=writer.block)

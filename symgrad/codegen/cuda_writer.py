@@ -197,9 +197,13 @@ class ThreadWriter(StepWriter):
         pointer = self.at(0).gep(base, self.own_index, "double")
         return self.keep(key, pointer, 0)[0]
 
+    def atomic_base(self, place: Place) -> Value:
+        """The one array of all threads that add to places which they choose."""
+        return self.context("work", place, type="ptr")
+
     def _add_shared(self, place: Place, indices: Sequence[Node]) -> None:
-        """Add to the one array of all threads."""
-        base = self.context("work", place, type="ptr")
+        """Add to an array that other threads add to."""
+        base = self.atomic_base(place)
         strides = self.strides(place.shape, range(len(place.shape)))
         value = self.value(place.statement.value)
         value = operations.to_float_type(self.home(), value, "double")

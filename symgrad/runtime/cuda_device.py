@@ -47,8 +47,11 @@ class Device(Protocol):
     def copy(self, target: int, source: int, size: int) -> None: ...
     def clear(self, address: int, size: int) -> None: ...
     def load(self, kernel: Any) -> Module: ...
-    def launch(self, function: Any, blocks: int, block: int, context: Slots) -> None:
-        """Start a kernel. ``context`` is copied before this returns."""
+    def launch(
+        self, function: Any, blocks: int, block: int, context: Slots, shared: int = 0
+    ) -> None:
+        """Start a kernel. ``context`` is copied before this returns. shared: bytes of
+        shared memory besides those that the kernel names."""
         ...
 
     def synchronise(self) -> None: ...
@@ -284,12 +287,14 @@ class CudaDevice:
         handle = self._check(self._cuda.cuModuleLoadData(image), "loading a kernel")
         return _CudaModule(self, handle)
 
-    def launch(self, function: Any, blocks: int, block: int, context: Slots) -> None:
+    def launch(
+        self, function: Any, blocks: int, block: int, context: Slots, shared: int = 0
+    ) -> None:
         """Start a kernel; its one argument is the context, which the driver copies."""
         self._enter()
         arguments = np.array([context.ctypes.data], np.uint64)
         answer = self._cuda.cuLaunchKernel(
-            function, blocks, 1, 1, block, 1, 1, 0, self.stream,
+            function, blocks, 1, 1, block, 1, 1, shared, self.stream,
             int(arguments.ctypes.data), 0,
         )  # fmt: skip
         self._check(answer, "starting a kernel")
