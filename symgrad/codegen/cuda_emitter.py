@@ -15,6 +15,9 @@ from symgrad.codegen.llvm_text import BYTES, Emitter, Module, Value, spell
 FEATURES = frozenset({"fma", "device"})
 """Fused multiply-add is one instruction; there is no library of C."""
 
+WARP = 32
+"""Threads that run in step."""
+
 SHARED = "addrspacecast (ptr addrspace(3) @shared to ptr)"
 
 SHARED_LATE = "addrspacecast (ptr addrspace(3) @shared_late to ptr)"

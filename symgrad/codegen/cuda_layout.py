@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from symgrad.codegen.cuda_emitter import WARP
 from symgrad.codegen.cuda_module import Launch
-from symgrad.codegen.cuda_passes import WARP, reduced_places, tile_rows
+from symgrad.codegen.cuda_passes import reduced_places
 from symgrad.codegen.cuda_staging import atomic_places
+from symgrad.codegen.cuda_tiles import tile_rows
 from symgrad.codegen.cuda_writer import is_narrowed, is_private, way
 from symgrad.codegen.layout import Layout
 from symgrad.graph import Node

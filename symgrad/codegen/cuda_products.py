@@ -1,10 +1,11 @@
 """Matrix products of a block of threads, through the memory that they share.
 
-The result is cut into pieces, and each thread has some elements of a piece in registers.
-The block goes along the sum in slabs: what the slab's products are made of is evaluated
-once for each element (loads, and whatever is done to them), by neighbouring threads for
-neighbouring elements, put into shared memory, and read from there by all threads that
-need it. There are two slabs, so that the next is on its way while one is used.
+The result is cut into pieces, and each thread has some elements of a piece in
+registers. The block goes along the sum in slabs: what the slab's products are made of is
+evaluated once for each element (loads, and whatever is done to them), by neighbouring
+threads for neighbouring elements, put into shared memory, and read from there by all
+threads that need it. There are two slabs, so that the next is on its way while one is
+used.
 
 Products are added in order, one after the other, as a thread on its own would: an
 element has the same bits whichever way it is computed.
@@ -28,7 +29,7 @@ from symgrad.schedule.phases import Product
 from symgrad.schedule.plan import Place
 
 DEPTH = 8
-"""Terms of the sums that are in shared memory at a time; twice that with the next slab."""
+"""Terms of the sums that are in shared memory at a time; the next slab as many."""
 
 VECTOR_BYTES = 16
 """Loads of shared memory are this wide."""
@@ -113,8 +114,9 @@ class Result(Protocol):
     """What happens to an element of a product: called once for each, with everything
     evaluated before the branch on whether the element exists."""
 
-    def __call__(self, down: Value, across: Value, total: Value, inside: Value) -> None:
-        ...
+    def __call__(
+        self, down: Value, across: Value, total: Value, inside: Value
+    ) -> None: ...
 
 
 class ProductWriter:

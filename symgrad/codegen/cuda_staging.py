@@ -3,14 +3,14 @@
 All rows read the same parameters, in inner loops: each block copies small ones to the
 memory that its threads share, in the compute type, before its first row.
 
-Sums at places that the rows choose are added to atomically. Where the whole target fits,
-each block has one of its own in shared memory, which is faster and in nobody else's way,
-and adds it to the one of all blocks at its end.
+Sums at places that the rows choose are added to atomically. Where the whole target
+fits, each block has one of its own in shared memory, which is faster and in nobody
+else's way, and adds it to the one of all blocks at its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from symgrad import graph
 from symgrad.codegen import operations
@@ -19,13 +19,14 @@ from symgrad.codegen.cuda_writer import ThreadWriter, count_of, way
 from symgrad.codegen.llvm_text import Value
 from symgrad.graph import Array, Const, Input, Load, Node, Scatter
 from symgrad.schedule.nest import statements_in
+from symgrad.schedule.phases import Product
 from symgrad.schedule.plan import Place, Step
 
 FEWEST = 4
 MOST = 128
 """Elements of what is copied. Large matrices are those of products, which see to it
-themselves; of those in between ptxas loads so much ahead, where loops are unrolled, that
-it spills registers (attention to 50 keys, sm_75)."""
+themselves; of those in between ptxas loads so much ahead, where loops are unrolled,
+that it spills registers (attention to 50 keys, sm_75)."""
 
 TOTAL = 1024
 """Doubles of shared memory for all together."""
@@ -68,9 +69,9 @@ def _sources(writer: ThreadWriter) -> list[Input | Place]:
     ]  # fmt: skip
 
 
-def _read(step: Step, stored: object) -> Iterator[Node]:
+def _read(step: Step, stored: Mapping[Node, object]) -> Iterator[Node]:
     """What the rows read, besides what they compute."""
-    shared = {p.statement for p in step.phases if hasattr(p, "statement")}
+    shared = {p.statement for p in step.phases if isinstance(p, Product)}
     for s in statements_in(step.items):
         if s in shared:
             continue

@@ -1,10 +1,10 @@
 """Matrix products in a loop over rows: all threads of a block work on them together.
 
-A thread that takes a whole row reads the matrix of ``X @ W`` once for every row. A block
-that finishes a tile of rows can do better: it goes through the work on a row in *phases*,
-each for all rows of the tile. In a phase of a product every thread has a few elements of
-the result, in registers, and what they are made of passes through the memory that the
-threads share. What one phase leaves for another is kept for the tile.
+A thread that takes a whole row reads the matrix of ``X @ W`` once for every row. A
+block that finishes a tile of rows can do better: it goes through the work on a row in
+*phases*, each for all rows of the tile. In a phase of a product every thread has a few
+elements of the result, in registers, and what they are made of passes through the memory
+that the threads share. What one phase leaves for another is kept for the tile.
 
 Sums over the rows with two axes, ``X.T @ G``, are products as well; they come last.
 """
@@ -125,19 +125,29 @@ def _products_of(
     for part in item.items:
         found: list[Product] = []
         if isinstance(part, Loop):
-            kept = [i for i in part.items if isinstance(i, Statement)]
-            if len(kept) == len(part.items):
-                for s in kept:
-                    product = _product(plan, s, row, item.index, part.index)
-                    if product is not None and inside.isdisjoint(s.needed):
-                        found.append(product)
-        turns = _length(item.index, hints)
-        if isinstance(part, Loop) and len(found) == len(part.items) > 0:
-            if turns * _length(part.index, hints) >= PRODUCT:
-                products += found
-                continue
-        rest.append(part)
+            work = _length(item.index, hints) * _length(part.index, hints)
+            if work >= PRODUCT:
+                found = _all_products(plan, part, row, item.index, inside)
+        products += found
+        if not found:
+            rest.append(part)
     return products, rest
+
+
+def _all_products(
+    plan: Plan, sums: Loop, row: Index, across: Index, inside: set[Statement]
+) -> list[Product]:
+    """The sums of an inner loop as products of what is known before the outer one; none
+    if one of them is anything else."""
+    found: list[Product] = []
+    for s in sums.items:
+        if not isinstance(s, Statement) or not inside.isdisjoint(s.needed):
+            return []
+        product = _product(plan, s, row, across, sums.index)
+        if product is None:
+            return []
+        found.append(product)
+    return found
 
 
 def _vector_product(
@@ -170,10 +180,10 @@ def _product(
     if not plan.is_term(body) or body in plan.of:
         return None
     for left, right in (body.children, body.children[::-1]):
+        apart = down in left.free and down not in right.free
         fits = across is None or across not in left.free
-        if down in left.free and down not in right.free and fits:
-            if left.type == right.type == graph.FLOAT:
-                return Product(s, down, across, along, left, right, negative)
+        if apart and fits and left.type == right.type == graph.FLOAT:
+            return Product(s, down, across, along, left, right, negative)
     return None
 
 
