@@ -1,11 +1,11 @@
 """Matrix products of a block of threads, through the memory that they share.
 
 The result is cut into pieces, and each thread has some elements of a piece in
-registers. The block goes along the sum in slabs: what the slab's products are made of is
-evaluated once for each element (loads, and whatever is done to them), by neighbouring
-threads for neighbouring elements, put into shared memory, and read from there by all
-threads that need it. There are two slabs, so that the next is on its way while one is
-used.
+registers. The block goes along the sum in slabs: what the products of a slab are made
+of is evaluated once for each element (loads, and whatever is done to them), by
+neighbouring threads for neighbouring elements, put into shared memory, and read from
+there by all threads that need it. There are two slabs, so that the next is on its way
+while one is used.
 
 Products are added in order, one after the other, as a thread on its own would: an
 element has the same bits whichever way it is computed.

@@ -20,6 +20,9 @@ from symgrad.errors import DeviceError
 
 Slots = NDArray[np.int64]
 
+LOG_BYTES = 4096
+"""Of what the driver's compiler has to say."""
+
 
 class Module(Protocol):
     """Kernels on a device."""
@@ -281,10 +284,28 @@ class CudaDevice:
 
     def load(self, kernel: Any) -> Module:
         """Compile and load a kernel's PTX for this device; the driver does that, and
-        keeps what it compiled on disk."""
+        keeps what it compiled on disk.
+
+        Raises:
+            DeviceError: it refuses the PTX; with what it and its compiler say.
+        """
         self._enter()
-        image = kernel.ptx(self.arch).encode() + b"\0"
-        handle = self._check(self._cuda.cuModuleLoadData(image), "loading a kernel")
+        image, log = kernel.ptx(self.arch).encode() + b"\0", bytearray(LOG_BYTES)
+        kinds = self._cuda.CUjit_option
+        options = [
+            kinds.CU_JIT_ERROR_LOG_BUFFER, kinds.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
+        ]  # fmt: skip
+        error, handle = self._cuda.cuModuleLoadDataEx(
+            image, len(options), options, [log, len(log)]
+        )
+        if int(error):
+            version = self._check(self._cuda.cuDriverGetVersion(), "asking for it")
+            raise DeviceError(
+                f"CUDA fails while loading a kernel for {self.arch}: "
+                f"{self._described(error)}; the driver is for CUDA "
+                f"{version // 1000}.{version % 1000 // 10}, a later one may be needed. "
+                f"{log.partition(bytes(1))[0].decode(errors='replace').strip()}"
+            )
         return _CudaModule(self, handle)
 
     def launch(

@@ -3,8 +3,8 @@
 A thread that takes a whole row reads the matrix of ``X @ W`` once for every row. A
 block that finishes a tile of rows can do better: it goes through the work on a row in
 *phases*, each for all rows of the tile. In a phase of a product every thread has a few
-elements of the result, in registers, and what they are made of passes through the memory
-that the threads share. What one phase leaves for another is kept for the tile.
+elements of the result, in registers, and what they are made of passes through the
+memory that the threads share. What one phase leaves for another is kept for the tile.
 
 Sums over the rows with two axes, ``X.T @ G``, are products as well; they come last.
 """
