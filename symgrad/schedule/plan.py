@@ -22,6 +22,7 @@ from symgrad.schedule.alike import Alike
 from symgrad.schedule.deferred import Deferral, Deferred, defer
 from symgrad.schedule.grids import inner_lanes
 from symgrad.schedule.nest import Item, Loop, Nester, statements_in
+from symgrad.schedule.phases import Phase, Product
 from symgrad.schedule.statements import Statement, choose_statements
 
 LANE_SUMS_BYTES = 1 << 20
@@ -76,7 +77,8 @@ class Step:
     row: the index over rows of a pass; None for a serial step. deferred: sums that run
     tile by tile after the rows of the tile; tile: the number of rows of a tile.
     vectors: hardware vectors in a block of rows, which run together. lane: the index
-    that lanes run along inside of each row (grids.py); None: along the rows.
+    that lanes run along inside of each row (grids.py); None: along the rows. phases,
+    products: what the threads of a block do together (phases.py).
     """
 
     items: list[Item]
@@ -88,6 +90,8 @@ class Step:
     tile: Size | None = None
     vectors: int = 1
     lane: Index | None = None
+    phases: list[Phase] = field(default_factory=list)
+    products: dict[Statement, Product] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
