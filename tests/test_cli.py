@@ -222,7 +222,7 @@ def test_the_exit_code_says_whether_it_converged(steps, capsys):
 
 def test_help_tells_methods_defaults_and_exit_codes(capsys):
     from symgrad.optimize.rules import RULES
-    from symgrad.optimize.scipy_bridge import METHODS
+    from symgrad.optimize.scipy_methods import METHODS
 
     with pytest.raises(SystemExit) as caught:
         main(["fit", "--help"])
