@@ -407,8 +407,13 @@ class Loss(Compiled):
         """Correct decimal digits of the loss and each gradient at ``values``.
 
         Values come as one dict, or by name. Evaluated against mpmath with 50 digits,
-        on the first ``rows`` rows. Where terms cancel, digits are relative to what
-        a change of the inputs in their last digit makes of the value.
+        on the first ``rows`` rows, or on all where the formula needs them. Where
+        terms cancel, digits are relative to what a change of the inputs in their last
+        digit makes of the value. NaN where the formula itself is not a number.
+
+        Raises:
+            OptionError: ``rows`` is no positive integer.
+            UnsupportedError: all rows are needed, and are too many for exact numbers.
         """
         from symgrad.runtime.checks import check
 

@@ -128,12 +128,12 @@ def trace(loss: Loss, values: Mapping[str, Any], *, elements: int = ELEMENTS) ->
 
 
 def _of_first_rows(loss: Loss, arrays: dict[str, Any], share: float) -> Trace:
-    from symgrad.runtime.checks import first_rows
+    from symgrad.runtime.checks import fewer_rows
     from symgrad.runtime.function import Loss
 
     apart = Loss(loss._source)  # the user's own keeps what it was compiled for
     longest = max(a.shape[0] for a in arrays.values() if a.ndim)
-    few = first_rows(apart, arrays, max(1, int(share * longest)))
+    few = fewer_rows(apart, arrays, max(1, int(share * longest)))
     pairs = ((few[k].shape, arrays[k].shape) for k in arrays)
     cut = [(a[0], b[0]) for a, b in pairs if a and a != b]
     return _Tracer(loss, few).trace(cut[0] if cut else None)
