@@ -110,13 +110,7 @@ def trace(loss: Loss, values: Mapping[str, Any], *, elements: int = ELEMENTS) ->
         ArgumentError: not a loss, or values are missing.
         ShapeError, DTypeError, UnknownNameError: see ``symgrad.compile``.
     """
-    from symgrad.runtime.function import Loss
-
-    if not isinstance(loss, Loss):
-        raise ArgumentError(
-            f"a compiled loss is needed, not {loss!r}: only a scalar has adjoints. "
-            "Pass what symgrad.compile returns"
-        )
+    require_loss(loss)
     arrays = loss._specialiser.arrays(values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BroadcastWarning)
@@ -125,6 +119,17 @@ def trace(loss: Loss, values: Mapping[str, Any], *, elements: int = ELEMENTS) ->
         if count <= elements:
             return made.trace(None)
         return _of_first_rows(loss, arrays, elements / count)
+
+
+def require_loss(loss: Any) -> None:
+    """Raise an ArgumentError if this is not a compiled loss."""
+    from symgrad.runtime.function import Loss
+
+    if not isinstance(loss, Loss):
+        raise ArgumentError(
+            f"a compiled loss is needed, not {loss!r}: only a scalar has adjoints. "
+            "Pass what symgrad.compile returns"
+        )
 
 
 def _of_first_rows(loss: Loss, arrays: dict[str, Any], share: float) -> Trace:
