@@ -19,6 +19,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.remove(str(ROOT / "bench"))  # files there would shadow modules
 
 from accuracy_expressions import FORMULAS  # noqa: E402
 from accuracy_measure import Formula, Measured, measure, worst  # noqa: E402

@@ -22,11 +22,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from multiprocessing import get_context
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+ROOT = Path(__file__).resolve().parent.parent
+# without this folder, whose cuda.py stands in the way of the package of that name
+sys.path[:] = [p for p in sys.path if p != str(ROOT / "bench")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from random_checks import Verdict, attempt, minimise
-from random_losses import RandomLoss, random_loss
-from random_oracles import CHECKS
+from random_checks import Verdict, attempt, minimise  # noqa: E402
+from random_losses import RandomLoss, random_loss  # noqa: E402
+from random_oracles import CHECKS  # noqa: E402
 
 EVERY = {
     "torch": 1, "interpreter": 1, "float32": 4, "threads": 5, "digits": 10, "hvp": 10,

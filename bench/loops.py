@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.remove(str(Path(__file__).parent))  # files here would shadow modules
 
 import symgrad as sg
 from symgrad.optimize import RULES, minimize_objective

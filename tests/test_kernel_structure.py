@@ -8,6 +8,7 @@ import pytest
 import symgrad as sg
 from symgrad import graph
 from symgrad.codegen import cpu, llvm_text, module
+from symgrad.schedule.deferred import LONG_ROW
 from symgrad.schedule.legalise import counts, hoist_factors
 
 ROWS = (1, 7, 16, 17, 65, 200, 3000)
@@ -136,3 +137,15 @@ def test_many_scalar_sums(dtype, count):
     np.testing.assert_allclose(gradient, (x * np.cos(angles)).mean(1), **close)
     np.testing.assert_allclose(f(**values, x=x), value, **close)
     assert ("call void @add_sum" in f.llvm) == (count >= module.MANY_SUMS)
+
+
+def test_long_rows_are_read_as_they_lie():
+    """Not transposed, neither by sums along them nor by sums of them."""
+    for columns, transposed in ((LONG_ROW - 1, {"X"}), (LONG_ROW, set())):
+        f = sg.compile("mean((X @ w - y)**2)", wrt=["w"])
+        values = {"X": np.ones((64, columns)), "y": np.ones(64)}
+        objective = f.bind({"w": np.ones(columns)}, **values)
+        objective.value_and_grad(np.ones(columns))
+        layout = objective._gradient.kernel.layout
+        steps = [step for step in layout.plan.passes if step.sums]
+        assert {a.name for s in steps for a in layout.tiles(s)} == transposed

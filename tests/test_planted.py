@@ -178,6 +178,7 @@ def _differences(f: sg.Loss, values: dict[str, np.ndarray]) -> np.ndarray:
 
 
 @needs_torch
+@pytest.mark.filterwarnings("ignore:simplification stopped early")  # endless
 @pytest.mark.parametrize(
     ("stage", "name"),
     [*(("canonicalise", name) for name in WRONG_RULES), ("specialise", "almost one")],

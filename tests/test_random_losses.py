@@ -16,7 +16,7 @@ import symgrad as sg
 from symgrad.errors import BroadcastWarning
 from symgrad.interpret import evaluate_exact
 
-COUNT = 320
+COUNT = 360
 """Losses that are compared; ``bench/fuzz.py`` tries as many as you like."""
 
 GROUP = 20

@@ -270,7 +270,7 @@ class Evaluator(Addresses):
             return self.context("data", array.name, type="ptr"), spec.dtype
         if self.layout.single:
             return self.memory("work", "narrow", array.name), "float32"
-        number = self.layout.parameters().index(array.name)
+        number = self.layout.parameter_numbers[array.name]
         return self.pointer_argument("params", number), "float64"
 
     def _as_value(self, loaded: Value, node: Node, level: int) -> Placed:
