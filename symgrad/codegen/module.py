@@ -265,7 +265,32 @@ class ModuleWriter:
             (place,) = places
             offset = writer.context("partial", place, type="i64")
             start = writer.home().gep(partial, offset, "i8")
-            writer.fill(start, place.shape, "double", 1, number)
+            if place.shape:
+                self._fill(writer, start, place, number)
+            else:
+                writer.fill(start, (), "double", 1, number)
+
+    def _fill(
+        self, writer: StepWriter, start: Value, place: Place, number: float
+    ) -> None:
+        """As ``writer.fill``, through a subroutine."""
+        count = writer.count(place.shape)
+        if "fill" not in self.module.internal:
+            self.module.internal.add("fill")
+            inner = self._writer(Step([]))
+            emitter = inner.emitter
+            base, value = Value("%base", "ptr"), Value("%number", "double")
+            length = Value("%count", "i64")
+
+            def body(at: Value, width: int) -> None:
+                wide = emitter.splat(value, width)
+                emitter.store(wide, emitter.gep(base, at, "double"))
+
+            inner.stretches(length, body)
+            self._finish_internal(inner, "fill", (base, length, value))
+        emitter = writer.home()
+        constant = emitter.const(number, "double")
+        emitter.raw(f"call void @fill({start!r}, {count!r}, {constant!r})")
 
     def _clear_alike(
         self, writer: StepWriter, places: Sequence[Place], partial: Value, number: float
@@ -359,22 +384,30 @@ class ModuleWriter:
         bytes_: Value,
         chunks: Value,
     ) -> None:
-        kind = kind_of(place.statement)
-        emitter = writer.emitter
+        """Arrays through a subroutine, which is compiled once for those of a kind."""
+        kind, count = kind_of(place.statement), writer.count(place.shape)
+        if not place.shape:
+            _total(writer, kind, source, target, count, bytes_, chunks)
+            return
+        name = f"total_{kind}"
+        if name not in self.module.internal:
+            self.module.internal.add(name)
+            inner = self._writer(Step([]))
+            given = [Value(f"%{n}", "ptr") for n in ("source", "target")]
+            given += [Value(f"%{n}", "i64") for n in ("count", "bytes", "chunks")]
+            _total(inner, kind, *given)
+            self._finish_internal(inner, name, given)
+        values = ", ".join(map(repr, (source, target, count, bytes_, chunks)))
+        writer.emitter.raw(f"call void @{name}({values})")
 
-        def elements(k: Value, width: int) -> None:
-            here = emitter.gep(source, k, "double")
-            start = emitter.const(IDENTITY[kind], "double", width)
-
-            def chunk(c: Value, total: list[Value]) -> list[Value]:
-                pointer = emitter.gep(here, emitter.binary("mul", c, bytes_), "i8")
-                value = emitter.load(pointer, "double", width)
-                return [combine(emitter, kind, total[0], value)]
-
-            total = writer.counted(0, chunks, chunk, [start])[0]
-            emitter.store(total, emitter.gep(target, k, "double"))
-
-        writer.stretches(writer.count(place.shape), elements)
+    def _finish_internal(
+        self, writer: StepWriter, name: str, parameters: Sequence[Value]
+    ) -> None:
+        """Close a subroutine of what runs once per chunk."""
+        hasty = all(map(_haste, self.plan.passes))
+        attributes = f"noinline {'optnone' if hasty else ''} {self.attributes}"
+        spelled = list(map(repr, parameters))
+        writer.home().finish(name, spelled, None, attributes, "internal")
 
     def _totals_alike(
         self,
@@ -549,6 +582,33 @@ def _haste(step: Step) -> str:
             return ""
         elements += prod(int(e.value) for e in place.shape if isinstance(e, Const))
     return "noinline optnone" if elements <= FEW_SUMS else ""
+
+
+def _total(
+    writer: StepWriter,
+    kind: str,
+    source: Value,
+    target: Value,
+    count: Value,
+    bytes_: Value,
+    chunks: Value,
+) -> None:
+    """The sums over all chunks of ``count`` elements, each in the order of chunks."""
+    emitter = writer.home()
+
+    def elements(k: Value, width: int) -> None:
+        here = emitter.gep(source, k, "double")
+        start = emitter.const(IDENTITY[kind], "double", width)
+
+        def chunk(c: Value, total: list[Value]) -> list[Value]:
+            pointer = emitter.gep(here, emitter.binary("mul", c, bytes_), "i8")
+            value = emitter.load(pointer, "double", width)
+            return [combine(emitter, kind, total[0], value)]
+
+        total = writer.counted(0, chunks, chunk, [start])[0]
+        emitter.store(total, emitter.gep(target, k, "double"))
+
+    writer.stretches(count, elements)
 
 
 def _smaller(emitter: Emitter, a: Value, b: Value) -> Value:
