@@ -95,6 +95,36 @@ def test_counts_are_recognised():
     assert not counts(graph.reduce_("sum", [j], x))
 
 
+def test_long_rows_are_read_as_they_lie():
+    """Not transposed, neither by sums along them nor by sums of them."""
+    for columns, transposed in ((LONG_ROW - 1, {"X"}), (LONG_ROW, set())):
+        f = sg.compile("mean((X @ w - y)**2)", wrt=["w"])
+        values = {"X": np.ones((64, columns)), "y": np.ones(64)}
+        objective = f.bind({"w": np.ones(columns)}, **values)
+        objective.value_and_grad(np.ones(columns))
+        layout = objective._gradient.kernel.layout
+        steps = [step for step in layout.plan.passes if step.sums]
+        assert {a.name for s in steps for a in layout.tiles(s)} == transposed
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", ROWS)
+def test_rare_calls_leave_running_sums_alone(n, dtype):
+    """Large arguments of sin and cos go to libm; what loops keep in registers stays."""
+    t = data(n, 1)[:, 0]
+    t[::3] *= 2.0**40  # also in the first rows
+    t = t.astype(dtype)
+    angle = np.asarray(2 * t, np.float64)
+    f = sg.compile("sum(A*cos(w*t) + exp(b)*sin(w*t)*tanh(t))", ["A", "b"], dtype=dtype)
+    value, slope = f.value_and_grad(A=1.5, b=0.25, w=2.0, t=t)
+    cosines = np.cos(angle).sum()
+    sines = np.exp(0.25) * (np.sin(angle) * np.tanh(t.astype(np.float64))).sum()
+    close = {"abs": n * (1e-14 if dtype == "float64" else 1e-6)}
+    assert slope["A"] == pytest.approx(cosines, **close)
+    assert slope["b"] == pytest.approx(sines, **close)
+    assert value == pytest.approx(1.5 * cosines + sines, **close)
+
+
 def test_long_blocks_and_functions_are_told_from_long_texts():
     block = 10 * "  %a = add i64 0, 0\n"
     text = "define void @f() {\nentry:\n" + (block + "loop1:\n") * 1000
@@ -137,15 +167,3 @@ def test_many_scalar_sums(dtype, count):
     np.testing.assert_allclose(gradient, (x * np.cos(angles)).mean(1), **close)
     np.testing.assert_allclose(f(**values, x=x), value, **close)
     assert ("call void @add_sum" in f.llvm) == (count >= module.MANY_SUMS)
-
-
-def test_long_rows_are_read_as_they_lie():
-    """Not transposed, neither by sums along them nor by sums of them."""
-    for columns, transposed in ((LONG_ROW - 1, {"X"}), (LONG_ROW, set())):
-        f = sg.compile("mean((X @ w - y)**2)", wrt=["w"])
-        values = {"X": np.ones((64, columns)), "y": np.ones(64)}
-        objective = f.bind({"w": np.ones(columns)}, **values)
-        objective.value_and_grad(np.ones(columns))
-        layout = objective._gradient.kernel.layout
-        steps = [step for step in layout.plan.passes if step.sums]
-        assert {a.name for s in steps for a in layout.tiles(s)} == transposed

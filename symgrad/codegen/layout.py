@@ -18,12 +18,15 @@ import numpy as np
 from symgrad import graph
 from symgrad.codegen.chosen_rows import (
     RowGather,
+    ScaledRow,
     adds_rows,
     elements,
     find_row_gathers,
+    scaled_row,
 )
-from symgrad.codegen.long_rows import is_long_sum
-from symgrad.graph import Const, Index, Input, Load, Node
+from symgrad.codegen.long_rows import is_long_sum, loads_within, streamed_inputs
+from symgrad.codegen.narrow import narrowed
+from symgrad.graph import Const, Index, Input, Node
 from symgrad.schedule import cost
 from symgrad.schedule.choose import cost_per_row
 from symgrad.schedule.deferred import loads_of
@@ -55,10 +58,17 @@ TURNS_PER_ELEMENT = 16
 """Additions to a chunk's sums per element that pay for their memory."""
 
 TILE_BYTES = 1 << 18
-MAX_TILE_ROWS = 256
+MAX_TILE_ROWS = 64
 """A tile of rows keeps at most so much for deferred sums."""
 
+STRIP_BYTES = 128
+"""Of each long row that are transposed at a time: 2 KB for two vectors of rows."""
+
 ALIGN = 64
+
+
+_Tiles = tuple[frozenset[Input], frozenset[Input]]
+"""Inputs whose rows a pass copies block by block; those that one loop streams."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +95,11 @@ class Layout:
     called: frozenset[str] = frozenset()  # functions that are subroutines
     attributes: str = ""  # of all LLVM functions
     slots: dict[tuple[object, ...], int] = field(default_factory=dict)
-    _tiles: dict[Step, frozenset[Input]] = field(default_factory=dict)
+    _tiles: dict[Step, tuple[frozenset[Input], frozenset[Input]]] = field(
+        default_factory=dict
+    )
     _gathers: dict[Step, tuple[RowGather, ...]] = field(default_factory=dict)
+    _scaled: dict[Step, dict[Place, ScaledRow]] = field(default_factory=dict)
 
     def slot(self, *key: object) -> int:
         """The slot of ``key``, assigned on first use."""
@@ -94,10 +107,20 @@ class Layout:
 
     def tiles(self, step: Step) -> frozenset[Input]:
         """Inputs whose rows a pass loads block by block (tiles.py)."""
+        return self._found_tiles(step)[0]
+
+    def streamed(self, step: Step) -> frozenset[Input]:
+        """Inputs whose long rows one loop transposes as it goes (streamed_rows.py)."""
+        return self._found_tiles(step)[1]
+
+    def _found_tiles(self, step: Step) -> _Tiles:
+        if step.lane is not None:
+            return frozenset(), frozenset()
         if step not in self._tiles:
-            self._tiles[step] = find_tiles(
-                step, self.specs, self.is_long_sum, self.plan.of
-            )
+            of = self.plan.of
+            found = find_tiles(step, self.specs, self.is_long_sum, of)
+            streamed = streamed_inputs(step, found, of)
+            self._tiles[step] = found - streamed, streamed
         return self._tiles[step]
 
     def is_long_sum(self, s: Statement, row: Index | None) -> bool:
@@ -111,6 +134,8 @@ class Layout:
 
     def row_gathers(self, step: Step) -> tuple[RowGather, ...]:
         """Rows chosen by the data that a pass loads block by block (embedding.py)."""
+        if step.lane is not None:
+            return ()
         if step not in self._gathers:
             found = find_row_gathers(step, self._contiguous, self.plan.of)
             self._gathers[step] = found
@@ -119,6 +144,22 @@ class Layout:
     def row_scatters(self, step: Step) -> list[Place]:
         """Sums to whole rows that the data choose, added block by block."""
         return [p for p in step.sums if adds_rows(p, step, self.plan.of)]
+
+    @property
+    def strip_columns(self) -> int:
+        """Columns of long rows that are transposed at a time."""
+        return STRIP_BYTES // (4 if self.single else 8)
+
+    def scaled_rows(self, step: Step) -> dict[Place, ScaledRow]:
+        """Those of them that add other chosen rows, each times a factor."""
+        if step not in self._scaled:
+            gathers = self.row_gathers(step)
+            found = self._scaled[step] = {}
+            for place in self.row_scatters(step):
+                scaled = scaled_row(place, step, self.plan.of, gathers)
+                if scaled is not None:
+                    found[place] = scaled
+        return self._scaled[step]
 
     def parameters(self) -> list[str]:
         """Names of the parameters, in the order of their pointers."""
@@ -129,6 +170,14 @@ class Layout:
         """Of each parameter, the number of its pointer."""
         names = (name for name in self.inputs if self.specs[name].parameter)
         return {name: number for number, name in enumerate(names)}
+
+    @cached_property
+    def narrowed(self) -> frozenset[str]:
+        """Names of the parameters that are converted to float32 in advance."""
+        if not self.single:
+            return frozenset()
+        parameters = [self.inputs[name] for name in self.parameters()]
+        return frozenset(p.name for p in narrowed(self.plan, parameters))
 
     def element_bytes(self, place: Place) -> int:
         """Bytes of one element of a place."""
@@ -160,8 +209,8 @@ def measure(layout: Layout, lengths: Mapping[str, int], lanes: int) -> Sizes:
         count = _count(place.shape, lengths)
         key = ("work", place)
         result.offsets[key] = memory.take(count * layout.element_bytes(place))
-    if layout.single:
-        for name in layout.parameters():
+    for name in layout.parameters():
+        if name in layout.narrowed:
             count = _count(layout.inputs[name].shape, lengths)
             result.offsets["narrow", name] = memory.take(4 * count)
     for step in layout.plan.passes:
@@ -195,6 +244,8 @@ def _measure_pass(
         count = _count(array.shape[1:], lengths)
         width = 4 if layout.single else 8
         result.offsets["tile", step, array.name] = scratch.take(count * block * width)
+    for array in layout.streamed(step):
+        result.offsets["strip", step, array.name] = scratch.take(STRIP_BYTES * block)
     chosen = [(g, g.array.shape[1:]) for g in layout.row_gathers(step)]
     chosen += [(p, p.shape[1:]) for p in layout.row_scatters(step)]
     for key, shape in chosen:
@@ -329,14 +380,8 @@ def find_tiles(
     """
     reads: dict[Input, set[tuple[Node, ...]]] = {}
     across = [s for s in statements_in(step.items) if not is_long_sum(s, step.row)]
-    roots = [
-        e
-        for s in across
-        for e in (s.node.children if s.kind == "let" else s.expressions)
-    ]
-    for node in graph.walk(roots, lambda n: () if n in of else n.children):
-        if not isinstance(node, Load) or not isinstance(node.array, Input):
-            continue
+    for node in (load for s in across for load in loads_within(s, of)):
+        assert isinstance(node.array, Input)
         if len(node.indices) >= 2 and node.indices[0] is step.row:
             reads.setdefault(node.array, set()).add(node.indices[1:])
     return frozenset(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from symgrad.codegen import operations, streams
 from symgrad.codegen.chunks import ALIKE, SERIAL, ChunkWriter, smaller
-from symgrad.codegen.embedding import add_rows, load_rows
+from symgrad.codegen.embedding import add_rows, clear_rows, load_rows
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.lower import COMMON, StepWriter
 from symgrad.codegen.sums import COMBINE, IDENTITY, SumKey, combine
@@ -61,13 +61,15 @@ class ModuleWriter(ChunkWriter):
                 kind = writer.type
                 start = IDENTITY[kind_of(place.statement)]
                 writer.fill(base, place.shape, kind, self.lanes, start)
+        clear_rows(writer)
         if step.deferred:
             self._tiles(writer, loop, registers)
         else:
             low, high = Value("%begin", "i64"), Value("%end", "i64")
             keys: list[SumKey] = [(s, None) for s in registers]
             start = [writer.identity(s) for s in registers]
-            results = self._rows(writer, loop, keys, start, low, high)
+            rows = self._rows if step.lane is None else self._grid
+            results = rows(writer, loop, keys, start, low, high)
             writer.sums.update(zip(keys, results, strict=True))
         for place in step.sums:
             if streams.followers(step, place):
@@ -91,10 +93,9 @@ class ModuleWriter(ChunkWriter):
         """The loop over rows, a block at a time; the last block is masked."""
         lanes = writer.lanes
         emitter = writer.home()
-        bound = emitter.splat(end, lanes)
 
         def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
-            writer.open_lanes(loop, counter, bound)
+            writer.open_lanes(loop, counter, end)
             for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
                 load_tile(writer, array, end)
             for gather in self.layout.row_gathers(writer.step):
@@ -107,6 +108,24 @@ class ModuleWriter(ChunkWriter):
             return [writer.sums[key] for key in keys]
 
         return emitter.loop(begin, end, lanes, start, body)
+
+    def _grid(
+        self,
+        writer: StepWriter,
+        loop: Loop,
+        keys: list[SumKey],
+        start: Sequence[Value],
+        begin: Value,
+        end: Value,
+    ) -> list[Value]:
+        """The loop over rows, one by one, lanes along each of them."""
+
+        def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
+            writer.sums.update(zip(keys, phis, strict=True))
+            writer.grid_row(loop, counter)
+            return [writer.sums[key] for key in keys]
+
+        return writer.home().loop(begin, end, 1, start, body)
 
     def _tiles(
         self, writer: StepWriter, loop: Loop, registers: list[Statement]
@@ -201,6 +220,8 @@ class ModuleWriter(ChunkWriter):
         """float32: convert the parameters once per call."""
         writer = self.writer(Step([]))
         for number, name in enumerate(self.layout.parameters()):
+            if name not in self.layout.narrowed:
+                continue
             source = writer.pointer_argument("params", number)
             target = writer.memory("work", "narrow", name)
             emitter = writer.emitter

@@ -16,6 +16,7 @@ from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.scopes import Scope
 from symgrad.codegen.sums import SumWriter
 from symgrad.codegen.tiles import transpose_square
+from symgrad.graph import Load
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.statements import Statement
 
@@ -23,10 +24,10 @@ from symgrad.schedule.statements import Statement
 class RowSumWriter(SumWriter):
     """Writes sums along long rows."""
 
-    def prefetch(self, address: Address, type: str) -> None:
+    def prefetch(self, node: Load, address: Address, type: str) -> None:
         """Not along rows: the hardware does."""
         if self.jam is None or self.jam is not self.step.row:
-            super().prefetch(address, type)
+            super().prefetch(node, address, type)
 
     def _long_sums(self, item: Loop) -> list[Statement]:
         """The statements of a loop that are summed along rows."""

@@ -55,6 +55,7 @@ class Scopes:
         self.row_base: Value | None = None
         self.row_level = 1
         self.tile_begin: Value | None = None  # first row of the current tile
+        self.tile_level = 1  # and where it is known
         self.mask: Value | None = None
         self.jam: Index | None = None  # a loop of which several turns run together
         self.variant = 0  # which of these turns is being emitted
