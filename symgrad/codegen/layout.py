@@ -54,7 +54,11 @@ TURNS_PER_ELEMENT = 16
 
 TILE_BYTES = 1 << 18
 MAX_TILE_ROWS = 256
-"""A tile of rows keeps at most so much for deferred sums."""
+"""A tile of rows keeps at most so much for deferred sums, and ..."""
+
+MIN_READ_ROWS = 64
+"""... has no more than so many rows if they read more of the inputs than that: it is
+read twice, the second time from the cache."""
 
 ALIGN = 64
 
@@ -273,11 +277,25 @@ def _with_tile(
         if place.kept
     )
     rows = TILE_BYTES // max(1, row_bytes)
+    read = _deferred_elements(step, lengths) * (4 if layout.single else 8)
+    rows = min(rows, max(MIN_READ_ROWS, TILE_BYTES // max(1, read)))
     rows = min(MAX_TILE_ROWS, max(block, rows // block * block))
     tiles = -(-chunk_rows // rows)
     rows = -(-chunk_rows // (tiles * block)) * block
     result.offsets["size", step.tile.name] = rows
     return {**lengths, step.tile.name: rows}
+
+
+def _deferred_elements(step: Step, lengths: Mapping[str, int]) -> int:
+    """Elements of a row of the inputs that deferred sums read."""
+    arrays = {
+        node.array
+        for deferred in step.deferred
+        for node in graph.walk(deferred.statement.expressions)
+        if isinstance(node, Load) and isinstance(node.array, Input)
+        if node.indices and node.indices[0] is step.row
+    }
+    return sum(_count(array.shape[1:], lengths) for array in arrays)
 
 
 def _tile_rows(step: Step, lengths: Mapping[str, int]) -> int:
