@@ -6,6 +6,7 @@ import pytest
 import symgrad as sg
 from symgrad import graph
 from symgrad.codegen import cpu
+from symgrad.schedule.deferred import LONG_ROW
 from symgrad.schedule.legalise import counts, hoist_factors
 
 ROWS = (1, 7, 16, 17, 65, 200, 3000)
@@ -115,3 +116,15 @@ def test_rare_calls_leave_running_sums_alone(n, dtype):
     assert slope["A"] == pytest.approx(cosines, **close)
     assert slope["b"] == pytest.approx(sines, **close)
     assert value == pytest.approx(1.5 * cosines + sines, **close)
+
+
+def test_long_rows_are_read_as_they_lie():
+    """Not transposed, neither by sums along them nor by sums of them."""
+    for columns, transposed in ((LONG_ROW - 1, {"X"}), (LONG_ROW, set())):
+        f = sg.compile("mean((X @ w - y)**2)", wrt=["w"])
+        values = {"X": np.ones((64, columns)), "y": np.ones(64)}
+        objective = f.bind({"w": np.ones(columns)}, **values)
+        objective.value_and_grad(np.ones(columns))
+        layout = objective._gradient.kernel.layout
+        steps = [step for step in layout.plan.passes if step.sums]
+        assert {a.name for s in steps for a in layout.tiles(s)} == transposed

@@ -182,9 +182,9 @@ class Addresses(Scopes):
         if address.lanes == 1:
             return emitter.load(address.pointer, type)
         mask = mask or self.mask
-        assert mask is not None
         if address.consecutive:
             return emitter.load(address.pointer, type, address.lanes, mask)
+        assert mask is not None
         return emitter.gather(address.pointer, type, mask)
 
     # -- places of the plan ----------------------------------------------------------

@@ -9,9 +9,11 @@ objectives keep one for ever.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+
+import numpy as np
 
 from symgrad import graph
 from symgrad.codegen.chosen_rows import (
@@ -22,12 +24,15 @@ from symgrad.codegen.chosen_rows import (
     find_row_gathers,
     scaled_row,
 )
+from symgrad.codegen.long_rows import is_long_sum
 from symgrad.codegen.narrow import narrowed
-from symgrad.graph import Const, Input, Load, Node
+from symgrad.graph import Const, Index, Input, Load, Node
 from symgrad.schedule import cost
 from symgrad.schedule.choose import cost_per_row
+from symgrad.schedule.deferred import loads_of
 from symgrad.schedule.nest import statements_in
 from symgrad.schedule.plan import Place, Plan, Step
+from symgrad.schedule.statements import Statement
 
 ROWS_PER_FLUSH = 4096
 """Rows summed in the compute type before they are added to float64 partial sums."""
@@ -57,8 +62,8 @@ MAX_TILE_ROWS = 256
 """A tile of rows keeps at most so much for deferred sums, and ..."""
 
 MIN_READ_ROWS = 64
-"""... has no more than so many rows if they read more of the inputs than that: it is
-read twice, the second time from the cache."""
+"""... has no more than so many rows if sums to matrices read more of the inputs: the
+second time from the cache."""
 
 ALIGN = 64
 
@@ -98,14 +103,25 @@ class Layout:
     def tiles(self, step: Step) -> frozenset[Input]:
         """Inputs whose rows a pass loads block by block (tiles.py)."""
         if step not in self._tiles:
-            self._tiles[step] = find_tiles(step, self.specs)
+            self._tiles[step] = find_tiles(
+                step, self.specs, self.is_long_sum, self.plan.of
+            )
         return self._tiles[step]
+
+    def is_long_sum(self, s: Statement, row: Index | None) -> bool:
+        """Whether a pass over ``row`` adds up ``s`` along long rows (row_sums.py)."""
+        return is_long_sum(s, row, self._contiguous, self.plan.of)
+
+    @cached_property
+    def _contiguous(self) -> frozenset[str]:
+        """Names of the inputs in C order."""
+        return frozenset(n for n, spec in self.specs.items() if spec.contiguous)
 
     def row_gathers(self, step: Step) -> tuple[RowGather, ...]:
         """Rows chosen by the data that a pass loads block by block (embedding.py)."""
         if step not in self._gathers:
-            names = {name for name, spec in self.specs.items() if spec.contiguous}
-            self._gathers[step] = find_row_gathers(step, names, self.plan.of)
+            found = find_row_gathers(step, self._contiguous, self.plan.of)
+            self._gathers[step] = found
         return self._gathers[step]
 
     def row_scatters(self, step: Step) -> list[Place]:
@@ -275,9 +291,9 @@ def _with_tile(
         _count(place.shape[:-1], lengths) * layout.element_bytes(place)
         for place in step.scratch
         if place.kept
-    )
+    ) + _vector_bytes(layout, step, lengths)
     rows = TILE_BYTES // max(1, row_bytes)
-    read = _deferred_elements(step, lengths) * (4 if layout.single else 8)
+    read = _matrix_bytes(layout, step, lengths)
     rows = min(rows, max(MIN_READ_ROWS, TILE_BYTES // max(1, read)))
     rows = min(MAX_TILE_ROWS, max(block, rows // block * block))
     tiles = -(-chunk_rows // rows)
@@ -286,16 +302,34 @@ def _with_tile(
     return {**lengths, step.tile.name: rows}
 
 
-def _deferred_elements(step: Step, lengths: Mapping[str, int]) -> int:
-    """Elements of a row of the inputs that deferred sums read."""
-    arrays = {
-        node.array
-        for deferred in step.deferred
-        for node in graph.walk(deferred.statement.expressions)
-        if isinstance(node, Load) and isinstance(node.array, Input)
-        if node.indices and node.indices[0] is step.row
-    }
-    return sum(_count(array.shape[1:], lengths) for array in arrays)
+def _vector_bytes(layout: Layout, step: Step, lengths: Mapping[str, int]) -> int:
+    """Bytes of a row that sums to vectors read at the end of a tile. (A matrix is
+    read and written then, too, which costs more than rows that left the cache.)"""
+    return sum(
+        _bytes_read(layout, step, d.statement, lengths)
+        for d in step.deferred
+        if len(d.statement.domain) == 1
+    )
+
+
+def _matrix_bytes(layout: Layout, step: Step, lengths: Mapping[str, int]) -> int:
+    """Bytes of a row that sums to matrices read at the end of a tile."""
+    return sum(
+        _bytes_read(layout, step, d.statement, lengths)
+        for d in step.deferred
+        if len(d.statement.domain) > 1
+    )
+
+
+def _bytes_read(
+    layout: Layout, step: Step, s: Statement, lengths: Mapping[str, int]
+) -> int:
+    arrays = {n.array for n in loads_of(s) if step.row in n.free}
+    return sum(
+        _count(a.shape[1:], lengths) * np.dtype(layout.specs[a.name].dtype).itemsize
+        for a in arrays
+        if isinstance(a, Input)
+    )
 
 
 def _tile_rows(step: Step, lengths: Mapping[str, int]) -> int:
@@ -320,15 +354,25 @@ def _count(shape: Sequence[Node], lengths: Mapping[str, int]) -> int:
     return total
 
 
-def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
+def find_tiles(
+    step: Step,
+    specs: Mapping[str, ArraySpec],
+    is_long_sum: Callable[[Statement, Index | None], bool],
+    of: Mapping[Node, Statement],
+) -> frozenset[Input]:
     """The inputs that are worth loading in blocks of whole rows.
 
     Floating point, C order, rank 2 or more, two columns or more, read at the row index;
     and read by more than a few single columns.
     """
     reads: dict[Input, set[tuple[Node, ...]]] = {}
-    roots = [e for s in statements_in(step.items) for e in s.expressions]
-    for node in graph.walk(roots):
+    across = [s for s in statements_in(step.items) if not is_long_sum(s, step.row)]
+    roots = [
+        e
+        for s in across
+        for e in (s.node.children if s.kind == "let" else s.expressions)
+    ]
+    for node in graph.walk(roots, lambda n: () if n in of else n.children):
         if not isinstance(node, Load) or not isinstance(node.array, Input):
             continue
         if len(node.indices) >= 2 and node.indices[0] is step.row:

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from symgrad import graph
 from symgrad.codegen import operations
 from symgrad.codegen.llvm_text import Value
+from symgrad.codegen.row_sums import RowSumWriter
 from symgrad.codegen.scopes import Scope
-from symgrad.codegen.sums import SumWriter
 from symgrad.codegen.terms import kind_of
 from symgrad.graph import Index, Node
 from symgrad.schedule.deferred import Deferred
@@ -54,7 +54,7 @@ PRODUCT_COST = 3.0
 """Two values read and multiplied."""
 
 
-class StepWriter(SumWriter):
+class StepWriter(RowSumWriter):
     """Writes the loops and statements of one step."""
 
     def items(self, items: Sequence[Item]) -> None:
@@ -89,6 +89,12 @@ class StepWriter(SumWriter):
         Where independent sums run inside, several turns are emitted together (unroll
         and jam): they share loads, and their chains of additions overlap.
         """
+        long = self._long_sums(item)
+        if long:
+            self.sum_rows(item, long)
+            item = Loop(item.index, [i for i in item.items if i not in long])
+            if not item.items:
+                return
         starting = self._starting(item)
         for key in starting:
             if self._in_register(key[0], item):
