@@ -152,7 +152,7 @@ class ThreadWriter(StepWriter):
 
     # -- sums over rows --------------------------------------------------------------
 
-    def prefetch(self, address: Address, type: str) -> None:
+    def prefetch(self, node: Load, address: Address, type: str) -> None:
         """Other threads work while this one waits for memory."""
 
     def _scatter(self, s: Statement) -> None:

@@ -105,7 +105,8 @@ def in_two_versions(
     kept, mask = dict(scope.values), writer.mask
 
     def plain() -> Sequence[Value]:
-        always = writer.emitter.const(True, "i1", writer.lanes)
+        # not a literal: what is computed from it holds in this version only
+        always = Value("splat (i1 true)", "i1", writer.lanes)
         writer.mask = always
         for node in interior.conditions:
             scope.values[node] = always
