@@ -355,7 +355,8 @@ def _call_apart(emitter: Emitter, symbol: str, x: Value) -> Value:
         argument = Lanes(inner, Value("%x", x.type, whole))
         result = libm(symbol, argument).value
         attributes = (
-            f'noinline "no_caller_saved_registers" "prefer-vector-width"="{bits}"'
+            'noinline optnone "no_caller_saved_registers" '
+            f'"prefer-vector-width"="{bits}"'
         )
         inner.finish(name, [repr(argument)], result, attributes, "internal")
     if x.lanes == whole:
