@@ -233,9 +233,10 @@ class Addresses(Scopes):
         key = ("tile base", base.name, stride)
         found = self.find(key)
         if found is None:
-            first, inner = self._times((self.tile_begin, 1), stride)
-            emitter = self.at(max(inner, 1))
+            first, inner = self._times((self.tile_begin, self.tile_level), stride)
+            inner = max(inner, self.tile_level)
+            emitter = self.at(inner)
             zero = emitter.const(0, "i64")
             back = emitter.binary("sub", zero, first)
-            found = self.keep(key, emitter.gep(base, back, kind), max(inner, 1))
+            found = self.keep(key, emitter.gep(base, back, kind), inner)
         return found[0], max(level, found[1])

@@ -55,6 +55,7 @@ class Evaluator(Addresses):
             stack.pop()
             value, level = self._read(node) if self._stored(node) else self._emit(node)
             self.keep(node, value, level)
+            self.divide()
         found = self.find(root)
         assert found is not None
         return found

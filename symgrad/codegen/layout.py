@@ -24,9 +24,9 @@ from symgrad.codegen.chosen_rows import (
     find_row_gathers,
     scaled_row,
 )
-from symgrad.codegen.long_rows import is_long_sum
+from symgrad.codegen.long_rows import is_long_sum, loads_within, streamed_inputs
 from symgrad.codegen.narrow import narrowed
-from symgrad.graph import Const, Index, Input, Load, Node
+from symgrad.graph import Const, Index, Input, Node
 from symgrad.schedule import cost
 from symgrad.schedule.choose import cost_per_row
 from symgrad.schedule.deferred import loads_of
@@ -58,14 +58,17 @@ TURNS_PER_ELEMENT = 16
 """Additions to a chunk's sums per element that pay for their memory."""
 
 TILE_BYTES = 1 << 18
-MAX_TILE_ROWS = 256
-"""A tile of rows keeps at most so much for deferred sums, and ..."""
+MAX_TILE_ROWS = 64
+"""A tile of rows keeps at most so much for deferred sums."""
 
-MIN_READ_ROWS = 64
-"""... has no more than so many rows if sums to matrices read more of the inputs: the
-second time from the cache."""
+STRIP_BYTES = 128
+"""Of each long row that are transposed at a time: 2 KB for two vectors of rows."""
 
 ALIGN = 64
+
+
+_Tiles = tuple[frozenset[Input], frozenset[Input]]
+"""Inputs whose rows a pass copies block by block; those that one loop streams."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,9 @@ class Layout:
     called: frozenset[str] = frozenset()  # functions that are subroutines
     attributes: str = ""  # of all LLVM functions
     slots: dict[tuple[object, ...], int] = field(default_factory=dict)
-    _tiles: dict[Step, frozenset[Input]] = field(default_factory=dict)
+    _tiles: dict[Step, tuple[frozenset[Input], frozenset[Input]]] = field(
+        default_factory=dict
+    )
     _gathers: dict[Step, tuple[RowGather, ...]] = field(default_factory=dict)
     _scaled: dict[Step, dict[Place, ScaledRow]] = field(default_factory=dict)
 
@@ -102,10 +107,20 @@ class Layout:
 
     def tiles(self, step: Step) -> frozenset[Input]:
         """Inputs whose rows a pass loads block by block (tiles.py)."""
+        return self._found_tiles(step)[0]
+
+    def streamed(self, step: Step) -> frozenset[Input]:
+        """Inputs whose long rows one loop transposes as it goes (streamed_rows.py)."""
+        return self._found_tiles(step)[1]
+
+    def _found_tiles(self, step: Step) -> _Tiles:
+        if step.lane is not None:
+            return frozenset(), frozenset()
         if step not in self._tiles:
-            self._tiles[step] = find_tiles(
-                step, self.specs, self.is_long_sum, self.plan.of
-            )
+            of = self.plan.of
+            found = find_tiles(step, self.specs, self.is_long_sum, of)
+            streamed = streamed_inputs(step, found, of)
+            self._tiles[step] = found - streamed, streamed
         return self._tiles[step]
 
     def is_long_sum(self, s: Statement, row: Index | None) -> bool:
@@ -119,6 +134,8 @@ class Layout:
 
     def row_gathers(self, step: Step) -> tuple[RowGather, ...]:
         """Rows chosen by the data that a pass loads block by block (embedding.py)."""
+        if step.lane is not None:
+            return ()
         if step not in self._gathers:
             found = find_row_gathers(step, self._contiguous, self.plan.of)
             self._gathers[step] = found
@@ -127,6 +144,11 @@ class Layout:
     def row_scatters(self, step: Step) -> list[Place]:
         """Sums to whole rows that the data choose, added block by block."""
         return [p for p in step.sums if adds_rows(p, step, self.plan.of)]
+
+    @property
+    def strip_columns(self) -> int:
+        """Columns of long rows that are transposed at a time."""
+        return STRIP_BYTES // (4 if self.single else 8)
 
     def scaled_rows(self, step: Step) -> dict[Place, ScaledRow]:
         """Those of them that add other chosen rows, each times a factor."""
@@ -216,6 +238,8 @@ def _measure_pass(
         count = _count(array.shape[1:], lengths)
         width = 4 if layout.single else 8
         result.offsets["tile", step, array.name] = scratch.take(count * block * width)
+    for array in layout.streamed(step):
+        result.offsets["strip", step, array.name] = scratch.take(STRIP_BYTES * block)
     chosen = [(g, g.array.shape[1:]) for g in layout.row_gathers(step)]
     chosen += [(p, p.shape[1:]) for p in layout.row_scatters(step)]
     for key, shape in chosen:
@@ -291,10 +315,8 @@ def _with_tile(
         _count(place.shape[:-1], lengths) * layout.element_bytes(place)
         for place in step.scratch
         if place.kept
-    ) + _vector_bytes(layout, step, lengths)
+    ) + sum(_read_again(layout, step, d.statement, lengths) for d in step.deferred)
     rows = TILE_BYTES // max(1, row_bytes)
-    read = _matrix_bytes(layout, step, lengths)
-    rows = min(rows, max(MIN_READ_ROWS, TILE_BYTES // max(1, read)))
     rows = min(MAX_TILE_ROWS, max(block, rows // block * block))
     tiles = -(-chunk_rows // rows)
     rows = -(-chunk_rows // (tiles * block)) * block
@@ -302,28 +324,13 @@ def _with_tile(
     return {**lengths, step.tile.name: rows}
 
 
-def _vector_bytes(layout: Layout, step: Step, lengths: Mapping[str, int]) -> int:
-    """Bytes of a row that sums to vectors read at the end of a tile. (A matrix is
-    read and written then, too, which costs more than rows that left the cache.)"""
-    return sum(
-        _bytes_read(layout, step, d.statement, lengths)
-        for d in step.deferred
-        if len(d.statement.domain) == 1
-    )
-
-
-def _matrix_bytes(layout: Layout, step: Step, lengths: Mapping[str, int]) -> int:
-    """Bytes of a row that sums to matrices read at the end of a tile."""
-    return sum(
-        _bytes_read(layout, step, d.statement, lengths)
-        for d in step.deferred
-        if len(d.statement.domain) > 1
-    )
-
-
-def _bytes_read(
+def _read_again(
     layout: Layout, step: Step, s: Statement, lengths: Mapping[str, int]
 ) -> int:
+    """Bytes of a row that a sum to a vector reads at the end of a tile. (A matrix is
+    read and written then, too, which costs more than rows that left the cache.)"""
+    if len(s.domain) > 1:
+        return 0
     arrays = {n.array for n in loads_of(s) if step.row in n.free}
     return sum(
         _count(a.shape[1:], lengths) * np.dtype(layout.specs[a.name].dtype).itemsize
@@ -367,14 +374,8 @@ def find_tiles(
     """
     reads: dict[Input, set[tuple[Node, ...]]] = {}
     across = [s for s in statements_in(step.items) if not is_long_sum(s, step.row)]
-    roots = [
-        e
-        for s in across
-        for e in (s.node.children if s.kind == "let" else s.expressions)
-    ]
-    for node in graph.walk(roots, lambda n: () if n in of else n.children):
-        if not isinstance(node, Load) or not isinstance(node.array, Input):
-            continue
+    for node in (load for s in across for load in loads_within(s, of)):
+        assert isinstance(node.array, Input)
         if len(node.indices) >= 2 and node.indices[0] is step.row:
             reads.setdefault(node.array, set()).add(node.indices[1:])
     return frozenset(

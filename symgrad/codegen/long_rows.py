@@ -1,4 +1,4 @@
-"""Which sums run along long rows of the data: see row_sums.py for how."""
+"""Which long rows of the data are not copied: see row_sums.py and streamed_rows.py."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from symgrad.codegen.bounds import provably_inside
 from symgrad.codegen.terms import kind_of
 from symgrad.graph import Call, Const, Index, Input, Load, Node, Size
 from symgrad.schedule.deferred import LONG_ROW
+from symgrad.schedule.nest import statements_in
+from symgrad.schedule.plan import Step
 from symgrad.schedule.statements import Statement
 
 
@@ -74,3 +76,54 @@ def _is_cheap(node: Node, row: Index, along: Index) -> bool:
     if isinstance(node, Const | Size):
         return True
     return isinstance(node, Call) and not (row in node.free and along not in node.free)
+
+
+FEW_SUMS = 12
+"""Sums that one loop along the rows can add to in registers."""
+
+
+def streamed_inputs(
+    step: Step, tiles: Collection[Input], of: Mapping[Node, Statement]
+) -> frozenset[Input]:
+    """Those of the ``tiles`` that one loop reads from its beginning to its end, once
+    for each block of rows."""
+    loops: dict[Input, set[tuple[Node, ...]]] = {}
+    users: dict[Input, set[Statement]] = {}
+    for s in statements_in(step.items):
+        for load in loads_within(s, of):
+            if load.array in tiles:
+                assert isinstance(load.array, Input)
+                loops.setdefault(load.array, set()).add(load.indices)
+                users.setdefault(load.array, set()).add(s)
+    found = {a for a in tiles if _is_one_loop(step, loops[a], users[a])}
+    indices = [i for a in found for _, i in loops[a]]
+    return frozenset(a for a in found for _, i in loops[a] if indices.count(i) == 1)
+
+
+def _is_one_loop(
+    step: Step, reads: set[tuple[Node, ...]], users: set[Statement]
+) -> bool:
+    (read, *others) = reads
+    if others or len(read) != 2 or not isinstance(along := read[1], Index):
+        return False
+    if isinstance(along.extent, Const) and along.extent.value < LONG_ROW:
+        return False
+    sums = 0
+    for s in users:
+        if s.kind != "reduce" or s.bound != (along,) or step.row not in s.domain:
+            return False
+        count = 1
+        for i in s.domain:
+            if i is not step.row:
+                if not isinstance(i.extent, Const):
+                    return False
+                count *= int(i.extent.value)
+        sums += count
+    return sums <= FEW_SUMS
+
+
+def loads_within(s: Statement, of: Mapping[Node, Statement]) -> list[Load]:
+    """The elements of inputs that a statement reads itself."""
+    roots = s.node.children if s.kind == "let" else s.expressions
+    parts = graph.walk(roots, lambda n: () if n in of else n.children)
+    return [n for n in parts if isinstance(n, Load) and isinstance(n.array, Input)]

@@ -17,13 +17,13 @@ for serial step k ``serial_k(context, params, outs, work)``, and two ways in:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from symgrad import graph
 from symgrad.codegen import operations
 from symgrad.codegen.llvm_text import Value
-from symgrad.codegen.row_sums import RowSumWriter
 from symgrad.codegen.scopes import Scope
+from symgrad.codegen.streamed_rows import StreamWriter, Strips
 from symgrad.codegen.terms import kind_of
 from symgrad.graph import Index, Node
 from symgrad.schedule.deferred import Deferred
@@ -54,7 +54,7 @@ PRODUCT_COST = 3.0
 """Two values read and multiplied."""
 
 
-class StepWriter(RowSumWriter):
+class StepWriter(StreamWriter):
     """Writes the loops and statements of one step."""
 
     def items(self, items: Sequence[Item]) -> None:
@@ -103,7 +103,6 @@ class StepWriter(RowSumWriter):
                 self._at_variant(key, lambda s: self._clear(s, item))
         extent, _ = self.extent(item.index.extent)
         width = self._jam_width(item)
-        zero = self.emitter.const(0, "i64")
         if item.index is self.step.row:  # rows of a tile, in a deferred sum
             self._turns(item, *self.tile_rows, 1)
         elif self._is_short(item):
@@ -111,12 +110,31 @@ class StepWriter(RowSumWriter):
         elif self._only_counts(item):
             self._counted_apart(item, extent)
         elif width == 1:
-            self._turns(item, zero, extent, 1)
+            self._turns(item, self._streamed(item, extent), extent, 1)
         else:
             self._jammed(item, extent, width)
         for key in starting:
             if key in self.sums:
                 self._at_variant(key, self._complete)
+
+    def _streamed(self, item: Loop, extent: Value) -> Value:
+        """The turns whose columns of long rows come in strips; where they end."""
+        zero = self.home().const(0, "i64")
+        load = self.streamed_load(item)
+        if load is None:
+            return zero
+        strips = Strips(self, load, extent)
+
+        def strip(begin: Value) -> None:
+            self.scopes.append(Scope(self.emitter.region))
+            end = strips.copy(begin)
+            self.column = lambda k: self.know(load, strips.column(k, begin))
+            self._turns(item, begin, end, 1)
+            self.column = None
+            self.scopes.pop()
+
+        self._carrying(item, zero, strips.end, self.layout.strip_columns, strip)
+        return strips.end
 
     def _jammed(self, item: Loop, extent: Value, width: int) -> None:
         """``width`` turns at a time, then what is left."""
@@ -166,21 +184,39 @@ class StepWriter(RowSumWriter):
         self._turns(item, main, extent, 1)
 
     def _turns(self, item: Loop, begin: Value, end: Value, step: int | Value) -> None:
-        """The loop itself; running sums are carried from turn to turn."""
+        """The loop itself."""
+
+        def turn(counter: Value) -> None:
+            self._enter(item, counter)
+            if self.column is not None:
+                self.column(counter)
+            self.items(item.items)
+            self._leave()
+
+        self._carrying(item, begin, end, step, turn)
+
+    def _carrying(
+        self,
+        item: Loop,
+        begin: Value,
+        end: Value,
+        step: int | Value,
+        turn: Callable[[Value], None],
+    ) -> None:
+        """A loop that carries the running sums of ``item`` from turn to turn."""
         inside = set(item.statements())
         carried = [key for key in self.sums if key[0] in inside]
         initial = [self.sums[key] for key in carried]
 
         def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
-            self._enter(item, counter)
             self.sums.update(zip(carried, phis, strict=True))
-            self.items(item.items)
-            self._leave()
+            turn(counter)
             return [self.sums[key] for key in carried]
 
         nonempty = begin.literal and end.literal and int(begin.name) < int(end.name)
         emitter = self.home()
         results = emitter.loop(begin, end, step, initial, body, nonempty)
+        self.home()
         self.sums.update(zip(carried, results, strict=True))
 
     def _is_short(self, item: Loop) -> bool:
@@ -307,6 +343,22 @@ class StepWriter(RowSumWriter):
         """Leave that loop."""
         self._leave()
         self.row = self.mask = None
+
+    def grid_row(self, rows: Loop, counter: Value) -> None:
+        """One row of a grid: its loops have their lanes along it."""
+        self._enter(rows, counter)
+        for item in rows.items:
+            assert isinstance(item, Loop)
+            extent, _ = self.extent(item.index.extent)
+
+            def block(counter: Value, item: Loop = item, end: Value = extent) -> None:
+                self.open_lanes(item, counter, end)
+                self.items(item.items)
+                self.close_lanes()
+
+            zero = self.home().const(0, "i64")
+            self._carrying(item, zero, extent, self.lanes, block)
+        self._leave()
 
     def deferred(self, rows: Loop, deferred: Deferred) -> None:
         """One deferred sum over the rows of the current tile: lanes along its last

@@ -483,7 +483,8 @@ class SumWriter(Evaluator):
 
         emitter = self.home()
         count = self.count(shape)
-        count = emitter.binary("mul", count, emitter.const(lanes, "i64"))
+        if lanes > 1:
+            count = emitter.binary("mul", count, emitter.const(lanes, "i64"))
         self.stretches(count, body)
 
     def count(self, shape: Sequence[Node]) -> Value:

@@ -142,29 +142,9 @@ class _Tile:
     def _piece(self, rows: Sequence[Value], target: Value, column: Value) -> None:
         """Columns column .. column+piece-1 of some rows."""
         emitter, piece = self.emitter, self.piece
-        loads = [
-            emitter.load(emitter.gep(row, column, self.kind), self.kind, piece)
-            for row in rows
-        ]
-        groups = [emitter.join(loads[k::piece]) for k in range(piece)]
-        for k, vector in enumerate(self._transpose(groups)):
-            at = _plus(emitter, column, k)
-            self._put(vector, target, at)
-
-    def _transpose(self, groups: list[Value]) -> list[Value]:
-        """piece x piece blocks within 128-bit lanes, by interleaving."""
-        emitter, lanes = self.emitter, self.vector
-        if self.piece == 2:
-            low, high = groups
-            return [emitter.interleave(low, high, lanes, 2, k) for k in (0, 1)]
-        a, b, c, d = groups
-        ab = [emitter.interleave(a, b, lanes, 4, k) for k in (0, 1)]
-        cd = [emitter.interleave(c, d, lanes, 4, k) for k in (0, 1)]
-        return [
-            emitter.interleave_pairs(ab[h], cd[h], lanes, k)
-            for h in (0, 1)
-            for k in (0, 1)
-        ]
+        at = [emitter.gep(row, column, self.kind) for row in rows]
+        for k, vector in enumerate(transposed_piece(emitter, at, self.kind, piece)):
+            self._put(vector, target, _plus(emitter, column, k))
 
     def _put(self, vector: Value, target: Value, column: Value) -> None:
         """Store one column, in the compute type."""
@@ -194,6 +174,25 @@ class _Tile:
             self._put(found, self.target, at)
 
         writer.counted_inside(self.columns, 1, column)
+
+
+def transposed_piece(
+    emitter: Emitter, rows: Sequence[Value], kind: str, piece: int
+) -> list[Value]:
+    """``piece`` columns of some rows, 128 bits from where each of ``rows`` points:
+    piece x piece blocks within 128-bit lanes, by interleaving."""
+    lanes = len(rows)
+    loads = [emitter.load(row, kind, piece) for row in rows]
+    groups = [emitter.join(loads[k::piece]) for k in range(piece)]
+    if piece == 2:
+        low, high = groups
+        return [emitter.interleave(low, high, lanes, 2, k) for k in (0, 1)]
+    a, b, c, d = groups
+    ab = [emitter.interleave(a, b, lanes, 4, k) for k in (0, 1)]
+    cd = [emitter.interleave(c, d, lanes, 4, k) for k in (0, 1)]
+    return [
+        emitter.interleave_pairs(ab[h], cd[h], lanes, k) for h in (0, 1) for k in (0, 1)
+    ]
 
 
 def _picked(emitter: Emitter, vectors: list[Value], places: list[int]) -> Value:

@@ -20,7 +20,9 @@ from symgrad.graph import Call, Index, Input, Load, Node, Size
 from symgrad.schedule import cost
 from symgrad.schedule.alike import Alike
 from symgrad.schedule.deferred import Deferral, Deferred, defer
+from symgrad.schedule.grids import inner_lanes
 from symgrad.schedule.nest import Item, Loop, Nester, statements_in
+from symgrad.schedule.phases import Phase, Product
 from symgrad.schedule.statements import Statement, choose_statements
 
 LANE_SUMS_BYTES = 1 << 20
@@ -74,7 +76,9 @@ class Step:
 
     row: the index over rows of a pass; None for a serial step. deferred: sums that run
     tile by tile after the rows of the tile; tile: the number of rows of a tile.
-    vectors: hardware vectors in a block of rows, which run together.
+    vectors: hardware vectors in a block of rows, which run together. lane: the index
+    that lanes run along inside of each row (grids.py); None: along the rows. phases,
+    products: what the threads of a block do together (phases.py).
     """
 
     items: list[Item]
@@ -85,6 +89,9 @@ class Step:
     deferred: list[Deferred] = field(default_factory=list)
     tile: Size | None = None
     vectors: int = 1
+    lane: Index | None = None
+    phases: list[Phase] = field(default_factory=list)
+    products: dict[Statement, Product] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -158,10 +165,22 @@ def make_plan(
                 step.tile = graph.size(f"rows of a tile in step {number}")
     plan = Plan(steps, {}, statements.of, list(outputs))
     _Placer(plan, hints, lanes).run()
-    if tiled:
-        for step in plan.passes:
-            step.vectors = _vectors(step, hints, lanes)
+    for step in plan.passes if tiled else ():
+        step.lane = _inner_lanes(step, plan.of, hints, lanes)
+        step.vectors = _vectors(step, hints, lanes)
     return plan
+
+
+def _inner_lanes(
+    step: Step, of: Mapping[Node, Statement], hints: Mapping[str, int], lanes: int
+) -> Index | None:
+    if step.deferred or step.scratch:
+        return None
+    registers = {s for s, place in step.local.items() if place.memory == "register"}
+    registers |= {place.statement for place in step.sums if place.sums == "register"}
+    rows = step.items[0]
+    assert isinstance(rows, Loop)
+    return inner_lanes(rows, registers, of, hints, lanes)
 
 
 def _vectors(step: Step, hints: Mapping[str, int], lanes: int) -> int:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
 from math import isfinite
-from typing import TypeAlias
-from weakref import WeakKeyDictionary
+from typing import NamedTuple, TypeAlias
 
 from symgrad import graph
 from symgrad.graph import FLOAT, Call, Const, Node
+from symgrad.simplify.facts import Fact
 from symgrad.simplify.order import key
 
 ONE, ZERO = graph.const(1.0), graph.const(0.0)
@@ -27,14 +28,15 @@ _HIGHEST_POWER = 4
 _MOST_DIVISORS = 8
 
 Term: TypeAlias = tuple[Fraction, Node]
+Exact: TypeAlias = Fraction | int
 Monomial: TypeAlias = frozenset[tuple[Node, int]]
-Poly: TypeAlias = dict[Monomial, Fraction]
+Poly: TypeAlias = dict[Monomial, Exact]
+"""Whole coefficients are of Python's type int, whose arithmetic is much faster."""
 UNIT: Monomial = frozenset()
+_NOTHING: Poly = {}
+_SIGNS = frozenset(("abs", "sign"))
 
 _NO_COEFFICIENT = Fraction(1)
-
-_terms: WeakKeyDictionary[Node, tuple[Term, ...]] = WeakKeyDictionary()
-_polys: WeakKeyDictionary[Node, Poly] = WeakKeyDictionary()
 
 
 def is_call(node: Node, *ops: str) -> bool:
@@ -63,47 +65,73 @@ def number(node: Node) -> Fraction | None:
 def terms(node: Node) -> tuple[Term, ...]:
     """``node`` as a sum of coefficients times nodes that are no sums; (c, ONE) for a
     constant. Equal nodes are one term. Empty if there are too many."""
-    found = _terms.get(node)
-    if found is None:
-        found = _terms[node] = _collect(node)
-    return found
-
-
-def _collect(root: Node) -> tuple[Term, ...]:
-    sums = (a for a in root.children if is_call(a, "add", "sub"))
-    if is_call(root, "add", "sub") and any(_terms.get(a) == () for a in sums):
-        return ()  # long sums are found out once, not at every prefix
-    total: dict[Node, Fraction] = {}
-    pending: list[Term] = [(_NO_COEFFICIENT, root)]
-    steps = 0
+    pending = [n for n in _sums_in(node) if not _terms.is_known(n)]
     while pending:
-        (c, node), steps = pending.pop(), steps + 1
-        if steps > 4 * MOST_TERMS:
-            return ()
-        if is_call(node, "add"):
-            pending.extend((c, a) for a in reversed(args(node)))
-        elif is_call(node, "sub"):
-            a, b = args(node)
-            pending.extend(((-c, b), (c, a)))
+        top = args(pending[-1])
+        missing = [n for a in top for n in _sums_in(a) if not _terms.is_known(n)]
+        if missing:
+            pending.extend(missing)
         else:
-            factor, rest = split_coefficient(node)
-            if is_call(rest, "add", "sub") and rest is not node:
-                pending.append((_multiplied(c, factor), rest))
-            else:
-                k = _multiplied(c, factor)
-                total[rest] = total[rest] + k if rest in total else k
-    found = tuple((c, node) for node, c in total.items() if c)
-    return found if len(found) <= MOST_TERMS else ()
+            _terms(pending.pop())
+    return _terms_or_one(node) or ()
 
 
-def split_coefficient(node: Node, depth: int = 6) -> Term:
+def _is_sum(node: Node) -> bool:
+    return isinstance(node, Call) and node.op in ("add", "sub") and node.type == FLOAT
+
+
+def _sums_in(node: Node) -> tuple[Node, ...]:
+    """The sum that ``node`` is, or is a multiple of."""
+    rest = node if _is_sum(node) else split_coefficient(node)[1]
+    return (rest,) if _is_sum(rest) else ()
+
+
+def _terms_or_one(node: Node) -> tuple[Term, ...] | None:
+    if _is_sum(node):
+        return _terms(node)
+    c, rest = split_coefficient(node)
+    if rest is node or not _is_sum(rest):
+        return ((c, rest),) if c else ()
+    inner = _terms(rest)
+    return inner and tuple([(_multiplied(c, k), n) for k, n in inner])
+
+
+@Fact
+def _terms(node: Node) -> tuple[Term, ...] | None:
+    """Those of a sum, from the summands'; None if there are none, or too many."""
+    first, second = (_terms_or_one(a) for a in args(node))
+    if first is None or second is None:
+        return None
+    if is_call(node, "sub"):
+        second = [(-c, n) for c, n in second]
+    total = {n: c for c, n in first}
+    for c, n in second:
+        total[n] = total[n] + c if n in total else c
+    found = tuple([(c, n) for n, c in total.items() if c])
+    return found if 0 < len(found) <= MOST_TERMS else None
+
+
+def split_coefficient(node: Node) -> Term:
     """``node`` as a literal coefficient times the rest."""
+    if is_call(node, "neg", "mul", "div"):
+        return _coefficient(node) or (_NO_COEFFICIENT, node)
+    value = number(node)
+    return (_NO_COEFFICIENT, node) if value is None else (value, ONE)
+
+
+@Fact
+def _coefficient(node: Node) -> Term | None:
+    found = _split(node, 6)
+    return None if found[1] is node else found
+
+
+def _split(node: Node, depth: int) -> Term:
     value = number(node)
     if value is not None:
         return value, ONE
     if depth == 0 or not is_call(node, "neg", "mul", "div"):
         return _NO_COEFFICIENT, node
-    (c, a), *more = (split_coefficient(x, depth - 1) for x in args(node))
+    (c, a), *more = [_split(x, depth - 1) for x in args(node)]
     if is_call(node, "neg"):
         return -c, a
     ((d, b),) = more
@@ -124,7 +152,7 @@ def _multiplied(c: Fraction, d: Fraction) -> Fraction:
 # --------------------------------------------------------------------------------------
 
 
-def constant(value: Fraction) -> Node:
+def constant(value: Exact) -> Node:
     """A literal; a quotient of two where no double is the value."""
     nearest = float(value)
     if Fraction(nearest) == value:
@@ -145,7 +173,7 @@ def over(a: Node, b: Node) -> Node:
     return a if b is ONE else a / b
 
 
-def scaled(c: Fraction, node: Node) -> Node:
+def scaled(c: Exact, node: Node) -> Node:
     """``c * node``, with a division where that is exact and the product is not."""
     if node is ONE:
         return constant(c)
@@ -160,7 +188,7 @@ def scaled(c: Fraction, node: Node) -> Node:
     return constant(c) * node
 
 
-def total(parts: Iterable[Term]) -> Node:
+def total(parts: Iterable[tuple[Exact, Node]]) -> Node:
     """The sum of terms, those that are added first."""
     found = [(c, n) for c, n in parts if c]
     if not found:
@@ -185,72 +213,90 @@ def without(parts: Sequence[Term], *used: Term) -> tuple[Term, ...]:
 # --------------------------------------------------------------------------------------
 
 
-def polynomial(node: Node, depth: int = _DEEPEST) -> Poly:
+def polynomial(node: Node) -> Poly:
     """``node`` as a polynomial in atoms, with negative powers of single ones.
 
     Large and other expressions are atoms.
     """
-    found = _polys.get(node)
-    if found is None:
-        found = _polynomial(node, depth) if depth else None
-        if found is None or len(found) > MOST_TERMS:
-            found = {frozenset(((node, 1),)): Fraction(1)}
-        if depth == _DEEPEST:
-            _polys[node] = found
-    return found
+    found = _expanded(node)
+    return {frozenset(((node, 1),)): 1} if found is None else found
+
+
+@Fact
+def _expanded(node: Node) -> Poly | None:
+    """The polynomial, unless the node is an atom."""
+    return _polynomial(node, _DEEPEST)
+
+
+def _within(node: Node, depth: int) -> Poly:
+    """The polynomial that is found ``depth`` operations deep, or is known."""
+    if _expanded.is_known(node):
+        return polynomial(node)
+    found = _polynomial(node, depth) if depth else None
+    return {frozenset(((node, 1),)): 1} if found is None else found
+
+
+def _whole(c: Fraction) -> Exact:
+    return c.numerator if c.denominator == 1 else c
 
 
 def _polynomial(node: Node, depth: int) -> Poly | None:
     value = number(node)
     if value is not None:
-        return {UNIT: value} if value else {}
+        return {UNIT: _whole(value)} if value else {}
     if not isinstance(node, Call) or node.type != FLOAT:
         return None
     if node.op == "pow":
         return _power(node, depth)
     if node.op not in ("add", "sub", "mul", "div", "neg"):
         return None
-    first, *rest = (polynomial(a, depth - 1) for a in node.args)
-    if node.op == "neg":
-        return multiple(first, Fraction(-1))
-    if node.op == "add":
-        return plus(first, rest[0])
-    if node.op == "sub":
-        return plus(first, multiple(rest[0], Fraction(-1)))
-    if node.op == "mul":
-        return product(first, rest[0])
-    inverse = _inverse(rest[0])
-    return None if inverse is None else product(first, inverse)
+    found = _combined(node.op, *[_within(a, depth - 1) for a in node.args])
+    return None if found is None or len(found) > MOST_TERMS else found
+
+
+def _combined(op: str, p: Poly, q: Poly = _NOTHING) -> Poly | None:
+    if op == "neg":
+        return multiple(p, -1)
+    if op == "add":
+        return plus(p, q)
+    if op == "sub":
+        return plus(p, multiple(q, -1))
+    if op == "mul":
+        return product(p, q)
+    inverse = _inverse(q)
+    return None if inverse is None else product(p, inverse)
 
 
 def _power(node: Call, depth: int) -> Poly | None:
     n = number(node.args[1])
     if n is None or n.denominator != 1 or not 2 <= abs(n) <= _HIGHEST_POWER:
         return None
-    base = polynomial(node.args[0], depth - 1)
+    base = _within(node.args[0], depth - 1)
     found: Poly | None = base
     for _ in range(abs(int(n)) - 1):
         found = None if found is None else product(found, base)
-    return found if n > 0 or found is None else _inverse(found)
+    if found is not None and n < 0:
+        found = _inverse(found)
+    return None if found is None or len(found) > MOST_TERMS else found
 
 
 def _inverse(p: Poly) -> Poly | None:
     if len(p) != 1:
         return None
     ((m, c),) = p.items()
-    return {frozenset((a, -n) for a, n in m): 1 / c}
+    return {frozenset((a, -n) for a, n in m): _whole(Fraction(1) / c)}
 
 
-def multiple(p: Poly, c: Fraction) -> Poly:
+def multiple(p: Poly, c: Exact) -> Poly:
     """``c * p``."""
-    return {m: c * k for m, k in p.items()}
+    return p if c == 1 else {m: c * k for m, k in p.items()}
 
 
 def plus(p: Poly, q: Poly) -> Poly:
     """``p + q``."""
     result = dict(p)
     for m, c in q.items():
-        result[m] = result.get(m, Fraction(0)) + c
+        result[m] = result[m] + c if m in result else c
     return {m: c for m, c in result.items() if c}
 
 
@@ -258,11 +304,20 @@ def product(p: Poly, q: Poly) -> Poly | None:
     """``p * q``; None if it has too many terms."""
     if len(p) * len(q) > 4 * MOST_TERMS:
         return None
+    if len(q) == 1:
+        p, q = q, p
+    if len(p) == 1:
+        ((m, c),) = p.items()
+        if not m:
+            return multiple(q, c)
+        result = {_join(m, n): d for n, d in q.items()}
+        if len(result) == len(q):
+            return multiple(result, c)
     result: Poly = {}
     for m, c in p.items():
         for n, d in q.items():
-            both = _join(m, n)
-            result[both] = result.get(both, Fraction(0)) + c * d
+            both, k = _join(m, n), c * d
+            result[both] = result[both] + k if both in result else k
     return {m: c for m, c in result.items() if c}
 
 
@@ -272,9 +327,13 @@ def _join(m: Monomial, n: Monomial) -> Monomial:
     powers = dict(m)
     for atom, k in n:
         powers[atom] = powers.get(atom, 0) + k
-    if any(is_call(a, "abs", "sign") for a in powers):
-        _join_signs(powers)
-    return frozenset((a, k) for a, k in powers.items() if k)
+    for atom in powers:
+        if isinstance(atom, Call) and atom.op in _SIGNS:
+            _join_signs(powers)
+            break
+    if 0 in powers.values():
+        return frozenset([(a, k) for a, k in powers.items() if k])
+    return frozenset(powers.items())
 
 
 def _join_signs(powers: dict[Node, int]) -> None:
@@ -300,9 +359,9 @@ def cancels(parts: Sequence[Poly], whole: Poly) -> bool:
     Then the parts agree to leading order where that atom is large, or small: rounded
     numbers would have cancelled there.
     """
-    before, after = _degrees(m for p in parts for m in p), _degrees(whole)
     if not whole:
         return any(parts)
+    before, after = _degrees(m for p in parts for m in p), _degrees(whole)
     for atom, (low, high) in before.items():
         new_low, new_high = after.get(atom, (0, 0))
         if new_high < high or new_low > low:
@@ -382,23 +441,25 @@ class Ratio:
 
 _DEEPEST_RATIO = 6
 
-_ratios: WeakKeyDictionary[Node, Ratio | None] = WeakKeyDictionary()
 
-
-def ratio(node: Node, depth: int = _DEEPEST_RATIO) -> Ratio | None:
+def ratio(node: Node) -> Ratio | None:
     """``node`` as a fraction whose divisors are sums; None if it is too large."""
-    if node in _ratios:
-        return _ratios[node]
-    found = _ratio(node, depth)
-    if depth == _DEEPEST_RATIO:
-        _ratios[node] = found
-    return found
+    if is_call(node, "div", "mul"):
+        return _quotient(node)
+    return Ratio(polynomial(node))
+
+
+@Fact
+def _quotient(node: Node) -> Ratio | None:
+    return _ratio(node, _DEEPEST_RATIO)
 
 
 def _ratio(node: Node, depth: int) -> Ratio | None:
+    if _quotient.is_known(node):
+        return _quotient(node)
     if depth and is_call(node, "div"):
         a, b = args(node)
-        first = ratio(a, depth - 1)
+        first = _ratio(a, depth - 1)
         if first is None:
             return None
         divisor = polynomial(b)
@@ -408,7 +469,7 @@ def _ratio(node: Node, depth: int) -> Ratio | None:
             return None if above is None else Ratio(above, first.below)
         return Ratio(first.above, (*first.below, *_factors(b)))
     if depth and is_call(node, "mul"):
-        a, b = (ratio(x, depth - 1) for x in args(node))
+        a, b = (_ratio(x, depth - 1) for x in args(node))
         if a is None or b is None:
             return None
         above = product(a.above, b.above)
@@ -439,7 +500,7 @@ def raised(r: Ratio, below: Sequence[Node]) -> Poly | None:
     return found
 
 
-def common_denominator(ratios: Sequence[Ratio]) -> tuple[Node, ...]:
+def common_denominator(ratios: Sequence[Ratio | Outline]) -> tuple[Node, ...]:
     """Each divisor as often as it occurs in the fraction that has it most."""
     result: list[Node] = []
     for r in ratios:
@@ -475,6 +536,98 @@ def sum_of_fractions(ratios: Sequence[Ratio]) -> Node | None:
     return result
 
 
+Degrees: TypeAlias = dict[Node, tuple[int, int]]
+"""Bounds of the powers of atoms."""
+
+
+class Outline(NamedTuple):
+    """Of a fraction, bounds of the powers in the numerator; the divisors."""
+
+    degrees: Degrees
+    below: tuple[Node, ...] = ()
+
+
+def _outline(node: Node, depth: int = _DEEPEST_RATIO) -> Outline:
+    """What ``_ratio`` would find, without multiplying anything."""
+    if depth and is_call(node, "div", "mul"):
+        if depth == _DEEPEST_RATIO or _outlined.is_known(node):
+            return _outlined(node)
+        return _outline_of_parts(node, depth)
+    return Outline(_degrees_of(node))
+
+
+@Fact
+def _outlined(node: Node) -> Outline:
+    return _outline_of_parts(node, _DEEPEST_RATIO)
+
+
+def _outline_of_parts(node: Node, depth: int) -> Outline:
+    a, b = args(node)
+    first = _outline(a, depth - 1)
+    if is_call(node, "mul"):
+        second = _outline(b, depth - 1)
+        degrees = _degrees_added(first.degrees, second.degrees, 1)
+        return Outline(degrees, (*first.below, *second.below))
+    if _inverse(polynomial(b)) is not None:
+        degrees = _degrees_added(first.degrees, _degrees_of(b), -1)
+        return Outline(degrees, first.below)
+    return Outline(first.degrees, (*first.below, *_factors(b)))
+
+
+def _degrees_added(p: Degrees, q: Degrees, sign: int) -> Degrees:
+    """Bounds of the powers in a product; in a quotient, if ``sign`` is -1."""
+    result = dict(p)
+    for atom, (low, high) in q.items():
+        least, most = result.get(atom, (0, 0))
+        added = (low, high) if sign > 0 else (-high, -low)
+        result[atom] = least + added[0], most + added[1]
+    return result
+
+
+def _are_apart(outlines: Sequence[Outline]) -> bool:
+    """Can nothing cancel in the sum? For any two numerators over the common denominator
+    there is an atom whose powers in one are all higher than in the other, so that they
+    have no term in common; or there are too many divisors.
+
+    Only bounds of the powers are added up, which takes a tenth of the time.
+    """
+    below = common_denominator(outlines)
+    if len(below) > _MOST_DIVISORS:
+        return True
+    bounds = [_over(outline, below) for outline in outlines]
+    if any(is_call(atom, "abs", "sign") for found in bounds for atom in found):
+        return False  # x*sign(x) is abs(x)
+    none = (0, 0)
+    for one, other in combinations(bounds, 2):
+        for atom in one.keys() | other.keys():
+            (low, high), (least, most) = one.get(atom, none), other.get(atom, none)
+            if high < least or most < low:
+                break
+        else:
+            return False
+    return True
+
+
+def _over(outline: Outline, below: Sequence[Node]) -> Degrees:
+    """Bounds of the powers in the numerator over the larger denominator ``below``."""
+    result = outline.degrees
+    for node in dict.fromkeys(below):
+        for _ in range(below.count(node) - outline.below.count(node)):
+            result = _degrees_added(result, _degrees_of(node), 1)
+    return result
+
+
+def _degrees_of(node: Node) -> Degrees:
+    found = _expanded_degrees(node)
+    return {node: (1, 1)} if found is None else found
+
+
+@Fact
+def _expanded_degrees(node: Node) -> Degrees | None:
+    found = _expanded(node)
+    return None if found is None else _degrees(found)
+
+
 def difference(a: Node, b: Node) -> Node | None:
     """``a - b`` as a formula in which something has cancelled, or None."""
     return cancelled(((Fraction(1), a), (Fraction(-1), b)))
@@ -482,21 +635,36 @@ def difference(a: Node, b: Node) -> Node | None:
 
 def cancelled(parts: Sequence[Term]) -> Node | None:
     """A sum as a formula in which something has cancelled, or None."""
-    polys = [multiple(polynomial(node), c) for c, node in parts]
-    seen: dict[Monomial, Fraction] = {}
+    found = _by_terms(parts)
+    if found is None:
+        found = _by_radicals(parts)
+    if found is None and any(_divisor_depth(node) <= _DIVISORS for _, node in parts):
+        found = _by_fractions(parts)
+    return found
+
+
+def _by_terms(parts: Sequence[Term]) -> Node | None:
+    """Like terms of the polynomials added."""
+    bases = [polynomial(node) for _, node in parts]
+    if len(set().union(*bases)) == sum(map(len, bases)):
+        return None  # no two are alike
+    polys = [multiple(p, c) for (c, _), p in zip(parts, bases, strict=True)]
+    seen: Poly = {}
     meets = False
     for p in polys:
         for m, c in p.items():
-            meets = meets or seen.get(m) == -c
-            seen[m] = seen.get(m, Fraction(0)) + c
-    if meets:
-        whole = {m: c for m, c in seen.items() if c}
-        if len(whole) <= 6 and cancels(polys, whole):
-            return to_node(whole)
-    found = _by_radicals(polys)
-    if found is not None:
-        return found
-    if not any(_has_divisor(node) for _, node in parts):
+            if m in seen:
+                meets = meets or seen[m] == -c
+            seen[m] = seen[m] + c if m in seen else c
+    whole = {m: c for m, c in seen.items() if c}
+    if not meets or len(whole) > 6 or not cancels(polys, whole):
+        return None
+    return to_node(whole)
+
+
+def _by_fractions(parts: Sequence[Term]) -> Node | None:
+    """Over a common denominator."""
+    if _are_apart([_outline(node) for _, node in parts]):
         return None
     ratios = []
     for c, node in parts:
@@ -517,16 +685,20 @@ def radicand(node: Node) -> Node | None:
     return None
 
 
-def _by_radicals(polys: Sequence[Poly]) -> Node | None:
+@Fact
+def _roots_below(node: Node) -> tuple[Node, ...]:
+    """The roots by whose square or a higher power a term of ``node`` is divided."""
+    found = (
+        a for m in polynomial(node) for a, k in m if k < -1 and radicand(a) is not None
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _by_radicals(parts: Sequence[Term]) -> Node | None:
     """``1/r - x*x/r**3 -> y*y/r**3`` for r = hypot(x, y): over one power of the root,
     whose square is known."""
-    roots = {
-        a: k
-        for p in polys
-        for m in p
-        for a, k in m
-        if k < -1 and radicand(a) is not None
-    }
+    roots = dict.fromkeys(root for _, node in parts for root in _roots_below(node))
+    polys = [multiple(polynomial(node), c) for c, node in parts] if roots else []
     for root in roots:
         low = min(k for p in polys for m in p for a, k in m if a is root)
         lift: Poly = {frozenset(((root, -low),)): Fraction(1)}
@@ -566,11 +738,21 @@ def _with_squares(p: Poly | None, root: Node) -> Poly | None:
     return result
 
 
-def _has_divisor(node: Node, depth: int = 4) -> bool:
+_DIVISORS = 4
+"""How deep in a sum or product a quotient makes it a fraction."""
+
+
+@Fact
+def _divisor_depth(node: Node) -> int:
+    """How deep in sums and products the first quotient is, if not too deep."""
+    return _depth_of_divisor(node, _DIVISORS)
+
+
+def _depth_of_divisor(node: Node, limit: int) -> int:
     if is_call(node, "div"):
-        return True
-    return bool(
-        depth
-        and is_call(node, "mul", "neg", "add", "sub")
-        and any(_has_divisor(a, depth - 1) for a in args(node))
-    )
+        return 0
+    if not limit or not is_call(node, "mul", "neg", "add", "sub"):
+        return _DIVISORS + 1
+    if _divisor_depth.is_known(node):
+        return _divisor_depth(node)
+    return 1 + min(_depth_of_divisor(a, limit - 1) for a in args(node))

@@ -291,7 +291,7 @@ def _without_factor(near: Node, b: Node) -> Node | None:
     if len(common) != len(m):
         return None
     inverse = frozenset((atom, -k) for atom, k in m)
-    left = product(found.above, {inverse: 1 / c})
+    left = product(found.above, {inverse: Fraction(1) / c})
     if left is None:
         return None
     result = to_node(left)

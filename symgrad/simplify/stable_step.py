@@ -8,8 +8,9 @@ from fractions import Fraction
 from functools import partial
 
 from symgrad import graph
-from symgrad.graph import Node
+from symgrad.graph import FLOAT, Node
 from symgrad.ops import apply
+from symgrad.simplify.candidates import counted
 from symgrad.simplify.rule import STABLE, Step, wild
 from symgrad.simplify.stable_algebra import (
     Term,
@@ -22,6 +23,7 @@ from symgrad.simplify.stable_algebra import (
     total,
 )
 
+Rewriting = Callable[[Node], Node | None]
 Intervals = Mapping[str, tuple[float, float]]
 """Per wildcard, the values at which a form is sampled; logarithmically."""
 
@@ -39,13 +41,34 @@ class Stable(Step):
 def stable(
     name: str,
     heads: str,
-    apply: Callable[[Node], Node | None],
+    apply: Rewriting,
     examples: Sequence[Node],
     kind: str = STABLE,
     **at: tuple[float, float],
 ) -> Stable:
     """A row of the table of stable forms."""
-    return Stable(name, tuple(heads.split(",")), kind, apply, tuple(examples), at=at)
+    among = _AMONG.get(apply, frozenset())
+    return Stable(
+        name, tuple(heads.split(",")), kind, apply, tuple(examples),
+        type=FLOAT, among=among, at=at,
+    )  # fmt: skip
+
+
+_AMONG: dict[Rewriting, frozenset[frozenset[str]]] = {}
+
+
+def among(*required: str) -> Callable[[Rewriting], Rewriting]:
+    """Says of a rewriting of sums which operations must be among the terms, "1" being a
+    literal: one of ``required``, each of which may list several and one of them twice.
+
+    A necessary condition, cheaper than the rewriting itself.
+    """
+
+    def note(rewriting: Rewriting) -> Rewriting:
+        _AMONG[rewriting] = frozenset(counted(line.split()) for line in required)
+        return rewriting
+
+    return note
 
 
 u, v, w = wild("u"), wild("v"), wild("w")

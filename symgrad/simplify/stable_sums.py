@@ -14,6 +14,7 @@ from itertools import combinations, permutations
 from symgrad import graph
 from symgrad.graph import Node
 from symgrad.ops import apply
+from symgrad.simplify.facts import Fact
 from symgrad.simplify.rule import REAL
 from symgrad.simplify.stable_algebra import (
     ONE,
@@ -41,6 +42,7 @@ from symgrad.simplify.stable_algebra import (
 )
 from symgrad.simplify.stable_step import (
     absolute,
+    among,
     atan,
     atan2,
     atanh,
@@ -145,6 +147,7 @@ def _exact_root(c: Fraction) -> Fraction | None:
     return root if root * root == c else None
 
 
+@among("mul mul", "pow pow", "mul pow", "mul 1", "pow 1")
 def difference_of_squares(node: Node) -> Node | None:
     """``a**2 - b**2 -> (a - b)*(a + b)``: squares overflow, and round."""
     parts = terms(node)
@@ -177,6 +180,7 @@ def _plain_sum(a: Node, b: Node) -> Node:
 # --------------------------------------------------------------------------------------
 
 
+@among("exp exp")
 def difference_of_exponentials(node: Node) -> Node | None:
     """``exp(a) - exp(b) -> exp(b)*expm1(a - b)`` where a is near b; else as it was."""
     parts = terms(node)
@@ -190,6 +194,7 @@ def difference_of_exponentials(node: Node) -> Node | None:
     return None
 
 
+@among("exp 1")
 def exponential_minus_one(node: Node) -> Node | None:
     """``c*exp(u) - c -> c*expm1(u)``."""
     parts = terms(node)
@@ -209,6 +214,7 @@ def _even_pair(parts: Parts, op: str) -> tuple[Term, Term, Node] | None:
     return None
 
 
+@among("exp exp", "expm1 expm1")
 def second_difference_of_exp(node: Node) -> Node | None:
     """``exp(x) - 2 + exp(-x) -> 4*sinh(x/2)**2``."""
     parts = terms(node)
@@ -228,6 +234,7 @@ def second_difference_of_exp(node: Node) -> Node | None:
     return _with(parts, used, 4 * p[0], root * root)
 
 
+@among("exp exp")
 def sum_of_exponentials(node: Node) -> Node | None:
     """``exp(x) + exp(-x) -> 2*cosh(x)``."""
     parts = terms(node)
@@ -254,6 +261,7 @@ def log_of_ratio(a: Node, b: Node, gap: Node) -> Node:
     return where(up, 1.0, -1.0) * log1p(ratio)
 
 
+@among("log log", "log log1p", "log1p log1p")
 def difference_of_logs(node: Node) -> Node | None:
     """``log(a) - log(b) -> log1p((a - b)/b)`` where a - b simplifies."""
     parts = terms(node)
@@ -281,17 +289,17 @@ def symmetric_log(a: Node, b: Node) -> Node | None:
     ((m, c),), ((n, d),) = middle.items(), apart.items()
     if m or c == 0:
         return None
-    return 2.0 * atanh(to_node({n: d / c}))
+    return 2.0 * atanh(to_node({n: Fraction(d) / c}))
 
 
+@among("mul mul")
 def weighted_logs(node: Node) -> Node | None:
     """``(n+1)*log(n+1) - n*log(n) -> n*log1p(1/n) + log(n+1)``."""
     parts = [t for t in terms(node) if is_call(t[1], "mul")]
-    for p, q in permutations(parts, 2):
-        one, other = _log_factor(p[1]), _log_factor(q[1])
-        if one is None or other is None or p[0] < 0:
+    found = [(t, split) for t in parts if (split := _log_factor(t[1])) is not None]
+    for (p, (a, f)), (q, (b, g)) in permutations(found, 2):
+        if p[0] < 0:
             continue
-        (a, f), (b, g) = one, other
         both = cancelled(((p[0], f), (q[0], g)))
         gap = difference(a, b)
         if both is None or gap is None or both.type != node.type:
@@ -310,6 +318,7 @@ def _log_factor(node: Node) -> tuple[Node, Node] | None:
     return None
 
 
+@among("sqrt sqrt")
 def difference_of_roots(node: Node) -> Node | None:
     """``sqrt(a) - sqrt(b) -> (a - b)/(sqrt(a) + sqrt(b))`` where a - b simplifies."""
     parts = terms(node)
@@ -320,6 +329,7 @@ def difference_of_roots(node: Node) -> Node | None:
     return None
 
 
+@among("div div", "div 1")
 def difference_of_inverse_roots(node: Node) -> Node | None:
     """``1/sqrt(a) - 1/sqrt(b) -> (b - a)/(sqrt(a)*sqrt(b)*(sqrt(a) + sqrt(b)))``."""
     parts = terms(node)
@@ -346,6 +356,7 @@ def _inverse_root(node: Node) -> Node | None:
     return args(node)[1] if radicand(args(node)[1]) is not None else None
 
 
+@among("sigmoid sigmoid", "softplus softplus")
 def difference_of_sigmoids(node: Node) -> Node | None:
     """``sigmoid(x) - sigmoid(-x) -> tanh(x/2)``, of softplus x."""
     parts = terms(node)
@@ -357,6 +368,7 @@ def difference_of_sigmoids(node: Node) -> Node | None:
     return None
 
 
+@among("sqrt", "hypot")
 def conjugate(node: Node) -> Node | None:
     """``r + sqrt(a) -> (a - r**2)/(sqrt(a) - r)`` where r < 0 and a - r**2 simplifies:
     the quadratic formula, and ``sqrt(1 + x) - 1``."""
@@ -396,6 +408,7 @@ def _conjugate_product(c: Fraction, a: Node, r: Node) -> Node | None:
     return to_node(whole)
 
 
+@among("pow pow", "pow cbrt", "cbrt cbrt")
 def difference_of_powers(node: Node) -> Node | None:
     """``a**c - b**c -> b**c*expm1(c*log1p((a - b)/b))`` where a is near b."""
     parts = terms(node)
@@ -420,6 +433,7 @@ def _power_parts(node: Node) -> tuple[Node, Node] | None:
     return None
 
 
+@among("pow 1")
 def power_minus_one(node: Node) -> Node | None:
     """``(1 + x)**n - 1 -> expm1(n*log1p(x))`` where x is small, ``x**n - 1 ->
     expm1(n*log(x))`` where n is."""
@@ -447,6 +461,7 @@ def _angles(
 ) -> Callable[[Node], Node | None]:
     """``c*op(a) - c*op(b)`` by ``form(a, b, a - b)``, where a - b simplifies."""
 
+    @among(f"{op} {op}")
     def rewrite(node: Node) -> Node | None:
         parts = terms(node)
         for p, q, a, b in _opposites(parts, op):
@@ -487,6 +502,7 @@ def _square_of_sinh(x: Node) -> Node:
     return 2.0 * (root * root)
 
 
+@among("softplus")
 def softplus_minus_argument(node: Node) -> Node | None:
     """``softplus(x) - x -> softplus(-x)``."""
     parts = terms(node)
@@ -516,6 +532,7 @@ COMPLEMENTS: dict[tuple[str, Fraction], Callable[[Node], Node]] = {
 }
 
 
+@among("1 cos", "1 cosh", "1 sigmoid", "1 tanh", "1 erf", "1 erfc")
 def complement(node: Node) -> Node | None:
     """``1 - cos(x) -> 2*sin(x/2)**2``, ``1 - sigmoid(x) -> sigmoid(-x)``, and so on."""
     parts = terms(node)
@@ -532,6 +549,7 @@ def complement(node: Node) -> Node | None:
     return None
 
 
+@among("1 mul", "1 pow")
 def complement_of_square(node: Node) -> Node | None:
     """``1 - cos(x)**2 -> sin(x)**2`` and the reverse."""
     parts = terms(node)
@@ -561,6 +579,7 @@ _UNDER_FACTOR = (
 )
 
 
+@among("mul", "div", "pow", "neg")
 def under_common_factor(node: Node) -> Node | None:
     """``y*exp(x) - y -> y*expm1(x)``: forms of two terms that share a factor."""
     parts = terms(node)
@@ -589,7 +608,7 @@ def _split_common(a: Node, b: Node) -> tuple[Node, Node, Node] | None:
     common = frozenset((x, k) for x, k in _shared_powers(m, other) if k)
     if not common or c != 1 or d != 1:
         return None
-    inverse = {frozenset((x, -k) for x, k in common): Fraction(1)}
+    inverse: Poly = {frozenset((x, -k) for x, k in common): 1}
     x, y = (product(r, inverse) for r in (p, q))
     if x is None or y is None or not (_is_single(x) and _is_single(y)):
         return None
@@ -619,9 +638,9 @@ def variance(node: Node) -> Node | None:
     Source: Chan, Golub & LeVeque, The American Statistician 37 (1983) 242.
     """
     parts = terms(node)
-    inside = {p: _reductions(p[1]) for p in parts}
-    means = [p for p in parts if len(inside[p]) == 1]
-    products = [p for p in parts if len(inside[p]) == 2]
+    inside = {p: found for p in parts if (found := _factor_sums(p[1]))}
+    means = [p for p, found in inside.items() if len(found) == 1]
+    products = [p for p, found in inside.items() if len(found) == 2]
     for p, q in ((p, q) for p in means for q in products):
         squares, sums = inside[p], inside[q]
         (whole,), (a, b) = squares, sums
@@ -644,6 +663,18 @@ def variance(node: Node) -> Node | None:
 def _times_poly(term: Term, factor: Node) -> dict:
     found = product(multiple(polynomial(term[1]), term[0]), polynomial(factor))
     return {frozenset(): Fraction(1)} if found is None else found
+
+
+def _factor_sums(node: Node) -> list[graph.Reduce]:
+    """See _reductions."""
+    if isinstance(node, graph.Reduce):
+        return _reductions(node)
+    return _sums_in_product(node) if is_call(node, "mul", "div", "pow") else []
+
+
+@Fact
+def _sums_in_product(node: Node) -> list[graph.Reduce]:
+    return _reductions(node)
 
 
 def _reductions(node: Node, depth: int = 6) -> list[graph.Reduce]:
