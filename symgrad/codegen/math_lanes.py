@@ -327,12 +327,16 @@ def libm_where(mask: Lanes, symbol: str, x: Lanes, usual: Lanes) -> Lanes:
     when some lane needs it.
 
     By a subroutine that leaves all registers as they were: around a plain call every
-    running sum of a loop would go through memory in each turn, taken or not.
+    running sum of a loop would go through memory in each turn, taken or not. (Devices
+    have no C; what they have instead is a subroutine already.)
     """
     emitter = mask.emitter
 
     def patched() -> Value:
-        found = x.wrap(_call_apart(emitter, symbol, x.value))
+        if "device" in emitter.features:
+            found = libm(symbol, x)
+        else:
+            found = x.wrap(_call_apart(emitter, symbol, x.value))
         return mask.choose(found, usual).value
 
     return usual.wrap(
