@@ -491,13 +491,11 @@ class Emitter:
         self.raw(f"br i1 {condition.name}, label %{taken}, label %{other}")
         ends = []
         for label, branch in ((taken, then), (other, otherwise)):
-            region.lines.append(f"{label}:")
-            region.label = label
+            region.open(label)
             ends.append((list(branch()), region.label))
             self.region = region
             self.raw(f"br label %{done}")
-        region.lines.append(f"{done}:")
-        region.label = done
+        region.open(done)
         (first, first_end), (second, second_end) = ends
         return [
             self._result(
