@@ -327,13 +327,13 @@ def libm_where(mask: Lanes, symbol: str, x: Lanes, usual: Lanes) -> Lanes:
     when some lane needs it.
 
     By a subroutine that leaves all registers as they were: around a plain call every
-    running sum of a loop would go through memory in each turn, taken or not. (Devices
-    have no C; what they have instead is a subroutine already.)
+    running sum of a loop would go through memory in each turn, taken or not. Scalars
+    have no such loops; devices, which have no C, have scalars only.
     """
     emitter = mask.emitter
 
     def patched() -> Value:
-        if "device" in emitter.features:
+        if x.value.lanes == 1:
             found = libm(symbol, x)
         else:
             found = x.wrap(_call_apart(emitter, symbol, x.value))
