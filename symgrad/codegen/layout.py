@@ -163,7 +163,13 @@ class Layout:
 
     def parameters(self) -> list[str]:
         """Names of the parameters, in the order of their pointers."""
-        return [name for name in self.inputs if self.specs[name].parameter]
+        return list(self.parameter_numbers)
+
+    @cached_property
+    def parameter_numbers(self) -> dict[str, int]:
+        """Of each parameter, the number of its pointer."""
+        names = (name for name in self.inputs if self.specs[name].parameter)
+        return {name: number for number, name in enumerate(names)}
 
     @cached_property
     def narrowed(self) -> frozenset[str]:
