@@ -184,7 +184,11 @@ def minimize(
     Returns:
         A ``scipy.optimize.OptimizeResult`` with params, fun, x, jac, nit, nfev,
         success, status, message, history. The best parameters are returned even after
-        divergence or Ctrl-C.
+        divergence or Ctrl-C; a success has a finite loss and gradient.
+
+        Standard errors of maximum likelihood are those of the inverse Hessian of the
+        negative log-likelihood (a sum over the rows, not a mean) at the minimum:
+        ``sqrt(diag(inv(f.hessian(**result.params, **data))))``.
 
     Raises:
         ArgumentError, ShapeError, DTypeError, DataError, UnknownNameError: the arrays

@@ -209,6 +209,16 @@ def graph_type(array: NDArray[Any]) -> str:
     return {"f": graph.FLOAT, "b": graph.BOOL}.get(array.dtype.kind, graph.INT)
 
 
+def bad_element(name: str, array: NDArray[Any]) -> str | None:
+    """``x[3] is nan`` for the first element that is not finite; None if all are."""
+    bad = first_bad(array)
+    if bad is None:
+        return None
+    place, value = bad
+    position = f"[{', '.join(map(str, place))}]" if place else ""
+    return f"{name}{position} is {value}"
+
+
 def first_bad(array: NDArray[Any]) -> tuple[tuple[int, ...], float] | None:
     """Position and value of the first NaN or infinity; None if there is none."""
     if array.dtype.kind != "f" or array.size == 0:

@@ -65,12 +65,8 @@ class CudaObjective(Objective):
             specialiser, {**data, **stand_ins}, parameters, scan, hoist=False
         )
 
-    def _warn_of_bad_data(self) -> None:
-        """Data in ordinary memory are searched before they are copied."""
-        everything = self.data
-        self.data = {k: v for k, v in everything.items() if k not in self._on_device}
-        super()._warn_of_bad_data()
-        self.data = everything
+    def _host_data(self) -> Arrays:
+        return {k: v for k, v in self.data.items() if k not in self._on_device}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the source and the data, by way of ordinary memory."""

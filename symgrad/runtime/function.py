@@ -19,7 +19,7 @@ from symgrad.errors import (
 )
 from symgrad.language.syntax import same
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import as_parameter, by_name, first_bad
+from symgrad.runtime.arrays import as_parameter, bad_element, by_name
 from symgrad.runtime.derivatives import (
     gradient_kernel,
     gradient_nodes,
@@ -106,13 +106,11 @@ class Compiled:
             if array.size == 0 and name not in self.wrt:
                 warn(f"{name} is empty: it has shape {array.shape}", DataWarning)
                 return
-            bad = None if name in self.wrt else first_bad(array)
-            if bad is not None:
-                place, value = bad
-                position = f"[{', '.join(map(str, place))}]" if place else ""
+            fault = None if name in self.wrt else bad_element(name, array)
+            if fault is not None:
                 raise DataError(
-                    f"the {what} is not finite because {name}{position} is {value}; "
-                    "remove such rows, or mask them with where(isfinite(...), ..., 0)"
+                    f"the {what} is not finite because {fault}; remove such rows, or "
+                    "mask them with where(isfinite(...), ..., 0)"
                 )
 
     # -- looking inside --------------------------------------------------------------

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, warn
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import as_array, as_parameter, by_name, first_bad
+from symgrad.runtime.arrays import as_array, as_parameter, bad_element, by_name
 from symgrad.runtime.bound import BoundKernels
 from symgrad.runtime.derivatives import (
     directions,
@@ -76,16 +76,21 @@ class Objective:
                 self._condense()  # refused here rather than at the first call
 
     def _warn_of_bad_data(self) -> None:
-        for name, array in self.data.items():
-            bad = first_bad(array)
-            if bad is not None:
-                place, value = bad
-                position = f"[{', '.join(map(str, place))}]" if place else ""
-                warn(
-                    f"{name}{position} is {value}: the loss will not be finite unless "
-                    "the expression masks such rows with where(isfinite(...), ..., 0)",
-                    DataWarning,
-                )
+        for fault in self.bad_elements():
+            warn(
+                f"{fault}: the loss will not be finite unless the expression masks "
+                "such rows with where(isfinite(...), ..., 0)",
+                DataWarning,
+            )
+
+    def bad_elements(self) -> list[str]:
+        """What is not finite in the data, such as ``x[3] is nan``; of each array the
+        first. Arrays on a device are not looked at."""
+        found = [bad_element(name, array) for name, array in self._host_data().items()]
+        return [fault for fault in found if fault is not None]
+
+    def _host_data(self) -> Arrays:
+        return self.data
 
     def __repr__(self) -> str:
         data = ", ".join(f"{name} {a.shape}" for name, a in self.data.items())
