@@ -332,6 +332,8 @@ def libm_where(mask: Lanes, symbol: str, x: Lanes, usual: Lanes) -> Lanes:
     emitter = mask.emitter
 
     def patched() -> Value:
+        if "device" in emitter.features:  # which has no library of C
+            return mask.choose(libm(symbol, x), usual).value
         found = x.wrap(_call_apart(emitter, symbol, x.value))
         return mask.choose(found, usual).value
 
