@@ -1,7 +1,6 @@
 """What the emitter does to loops and sums must not show in the results."""
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
@@ -108,10 +107,54 @@ def test_rare_calls_leave_running_sums_alone(n, dtype):
     value, slope = f.value_and_grad(A=1.5, b=0.25, w=2.0, t=t)
     cosines = np.cos(angle).sum()
     sines = np.exp(0.25) * (np.sin(angle) * np.tanh(t.astype(np.float64))).sum()
-    close: dict[str, Any] = {"abs": n * (1e-14 if dtype == "float64" else 1e-6)}
+    close = {"abs": n * (1e-14 if dtype == "float64" else 1e-6)}
     assert slope["A"] == pytest.approx(cosines, **close)
     assert slope["b"] == pytest.approx(sines, **close)
     assert value == pytest.approx(1.5 * cosines + sines, **close)
+
+
+def test_long_blocks_and_functions_are_told_from_long_texts():
+    block = 10 * "  %a = add i64 0, 0\n"
+    text = "define void @f() {\nentry:\n" + (block + "loop1:\n") * 1000
+    assert cpu._longest(2 * text) == (10, 11001)
+    assert cpu._level(2 * text) > cpu._level(text + 600 * block) == 0
+    assert cpu._level(text + (block + "loop1:\n") * 1000) == 0
+
+
+def test_labels_that_divide_do_not_make_blocks_shorter():
+    terms = " + ".join(f"(a*x - {k})**2*tanh({k + 1}*b*x)" for k in range(1500))
+    f = sg.compile(f"mean({terms})", wrt=["a", "b"])
+    value, _ = f.value_and_grad(a=0.5, b=0.25, x=np.linspace(-1, 1, 20))
+    lines = f.llvm.splitlines()
+    labels = [k for k, line in enumerate(lines) if not line.startswith(" ")]
+    assert max(b - a for a, b in itertools.pairwise(labels)) < 2 * llvm_text.BLOCK
+    assert any(line.startswith(llvm_text.DIVIDED) for line in lines)
+    assert cpu._longest(f.llvm)[0] > cpu.LONG_BLOCK
+    x, k = np.linspace(-1, 1, 20)[:, None], np.arange(1500)
+    inner = (0.5 * x - k) ** 2 * np.tanh((k + 1) * 0.25 * x)
+    assert value == pytest.approx(inner.sum(1).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [5, 12, 100])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_many_scalar_sums(dtype, count):
+    """By themselves, in loops, and added by a subroutine; in several chunks."""
+    names = [f"p{k}" for k in range(count)]
+    terms = " + ".join(f"sin({name}*x)" for name in names)
+    f = sg.compile(f"mean({terms})", wrt=names, dtype=dtype)
+    x = np.linspace(-2, 2, 40_000).astype(dtype)
+    values = {name: 0.1 + k / count for k, name in enumerate(names)}
+    objective = f.bind(x=x)
+    value, gradient = objective.value_and_grad(objective.pack(values))
+    p = np.array(list(values.values()))
+    angles = np.outer(p, x.astype(float))
+    close = {"rtol": 1e-11 if dtype == "float64" else 1e-4, "atol": 1e-12}
+    if dtype == "float32":
+        close["atol"] = 1e-5
+    np.testing.assert_allclose(value, np.sin(angles).mean(1).sum(), **close)
+    np.testing.assert_allclose(gradient, (x * np.cos(angles)).mean(1), **close)
+    np.testing.assert_allclose(f(**values, x=x), value, **close)
+    assert ("call void @add_sum" in f.llvm) == (count >= module.MANY_SUMS)
 
 
 def test_long_rows_are_read_as_they_lie():
@@ -139,7 +182,7 @@ def test_stencils_at_both_ends(n, dtype):
     for k, factor in enumerate((1, -2, 1)):
         wanted[k : n - 2 + k] += 2 * factor * bend
     wanted[1:] += y[:-1]
-    close: dict[str, Any] = {"rtol": 0, "atol": 1e-13 if dtype == "float64" else 2e-5}
+    close = {"rtol": 0, "atol": 1e-13 if dtype == "float64" else 2e-5}
     np.testing.assert_allclose(slope["x"], wanted, **close)
     total = (bend**2).sum() + (x[1:] * y[:-1]).sum()
     assert value == pytest.approx(total, rel=1e-12 if dtype == "float64" else 1e-5)
@@ -203,50 +246,3 @@ def test_lanes_that_are_off_add_nothing_to_chosen_rows():
     wanted = np.zeros((5, 16))
     wanted[1], wanted[2] = 2 * 2 * (2 + 3), 2 * 2 * 1
     np.testing.assert_allclose(slope["U"], wanted)
-
-
-def test_long_blocks_and_functions_are_told_from_long_texts():
-    block = 10 * "  %a = add i64 0, 0\n"
-    text = "define void @f() {\nentry:\n" + (block + "loop1:\n") * 1000
-    assert cpu._longest(2 * text) == (10, 11001)
-    assert cpu._level(2 * text) > cpu._level(text + 600 * block) == 0
-    assert cpu._level(text + (block + "loop1:\n") * 1000) == 0
-
-
-def test_labels_that_divide_do_not_make_blocks_shorter():
-    terms = " + ".join(f"(a*x - {k})**2*tanh({k + 1}*b*x)" for k in range(1500))
-    f = sg.compile(f"mean({terms})", wrt=["a", "b"])
-    value, _ = f.value_and_grad(a=0.5, b=0.25, x=np.linspace(-1, 1, 20))
-    lines = f.llvm.splitlines()
-    labels = [k for k, line in enumerate(lines) if not line.startswith(" ")]
-    assert max(b - a for a, b in itertools.pairwise(labels)) < 2 * llvm_text.BLOCK
-    assert any(line.startswith(llvm_text.DIVIDED) for line in lines)
-    assert cpu._longest(f.llvm)[0] > cpu.LONG_BLOCK
-    x, k = np.linspace(-1, 1, 20)[:, None], np.arange(1500)
-    inner = (0.5 * x - k) ** 2 * np.tanh((k + 1) * 0.25 * x)
-    assert value == pytest.approx(inner.sum(1).mean(), rel=1e-12)
-
-
-@pytest.mark.parametrize("count", [5, 12, 100])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_many_scalar_sums(dtype, count):
-    """By themselves, in loops, and added by a subroutine; in several chunks."""
-    names = [f"p{k}" for k in range(count)]
-    terms = " + ".join(f"sin({name}*x)" for name in names)
-    f = sg.compile(f"mean({terms})", wrt=names, dtype=dtype)
-    x = np.linspace(-2, 2, 40_000).astype(dtype)
-    values = {name: 0.1 + k / count for k, name in enumerate(names)}
-    objective = f.bind(x=x)
-    value, gradient = objective.value_and_grad(objective.pack(values))
-    p = np.array(list(values.values()))
-    angles = np.outer(p, x.astype(float))
-    close: dict[str, Any] = {
-        "rtol": 1e-11 if dtype == "float64" else 1e-4,
-        "atol": 1e-12,
-    }
-    if dtype == "float32":
-        close["atol"] = 1e-5
-    np.testing.assert_allclose(value, np.sin(angles).mean(1).sum(), **close)
-    np.testing.assert_allclose(gradient, (x * np.cos(angles)).mean(1), **close)
-    np.testing.assert_allclose(f(**values, x=x), value, **close)
-    assert ("call void @add_sum" in f.llvm) == (count >= module.MANY_SUMS)

@@ -1,6 +1,7 @@
 """The stage *stabilise*: forms that lose digits become forms that do not.
 
-    stable_algebra.py   sums as terms, polynomials and fractions
+    stable_algebra.py   sums as terms and polynomials
+    stable_fractions.py sums of fractions
     stable_step.py      what a row is: a Step that knows where it matters
     stable_sums.py      sums and differences
     stable_logs.py      logarithms and exponentials

@@ -20,17 +20,16 @@ from symgrad.simplify.stable_algebra import (
     Term,
     args,
     constant,
-    difference,
     is_call,
     number,
     over,
-    radicand,
     split_coefficient,
     terms,
     times,
     total,
     without,
 )
+from symgrad.simplify.stable_fractions import difference, radicand
 from symgrad.simplify.stable_step import (
     absolute,
     below,

@@ -20,7 +20,6 @@ from symgrad.simplify.stable_algebra import (
     over,
     polynomial,
     product,
-    ratio,
     split_coefficient,
     terms,
     times,
@@ -28,6 +27,7 @@ from symgrad.simplify.stable_algebra import (
     total,
     without,
 )
+from symgrad.simplify.stable_fractions import ratio
 from symgrad.simplify.stable_logs import (
     Exponential,
     are_positive,

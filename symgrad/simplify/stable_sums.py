@@ -22,9 +22,7 @@ from symgrad.simplify.stable_algebra import (
     Poly,
     Term,
     args,
-    cancelled,
     cancels,
-    difference,
     is_call,
     multiple,
     number,
@@ -32,7 +30,6 @@ from symgrad.simplify.stable_algebra import (
     plus,
     polynomial,
     product,
-    radicand,
     split_coefficient,
     terms,
     times,
@@ -40,6 +37,7 @@ from symgrad.simplify.stable_algebra import (
     total,
     without,
 )
+from symgrad.simplify.stable_fractions import cancelled, difference, radicand
 from symgrad.simplify.stable_step import (
     absolute,
     among,
