@@ -20,6 +20,10 @@ def _picked(m: Any, u: Any, b: Any, x: Any, j: Any, k: Any) -> Any:
     return (u + m.sum(x @ b, axis=-1))[j, k] ** 2
 
 
+def _weighed(m: Any, z: Any, x: Any, v: Any) -> Any:
+    return m.min(z * (m.softmax(x, 0) @ v))
+
+
 def _sampled(m: Any, w: Any, X: Any, i: Any) -> Any:
     product = X[:, :, :, None] * w[None, None, None, :]
     return m.mean(pick(m, product, (slice(None), slice(None), slice(None), i)))
@@ -75,6 +79,11 @@ ROWS: tuple[Row, ...] = (
     ("h = exp(z @ y)\nh[:3] @ v + sum(h**2)",
      lambda m, v, z, y: m.exp(z @ y)[:3] @ v + m.sum(m.exp(z @ y) ** 2),
      {"v": "3"}, {"z": "6 70", "y": "70"}),
+    # the weights were stored relative to the largest exponent so far
+    ("min(z * (exp(x - logsumexp(x)) @ v))", _weighed,
+     {"z": "66"}, {"x": "40", "v": "40 66"}),
+    ("sum(a / len(x) * u)", lambda m, u, a, x: m.sum(a / len(x) * u),
+     {"u": "3"}, {"a": "3", "x": "5 6"}),
     ("sum(-(z * (y @ v)))", lambda m, z, y, v: m.sum(-(z * (y @ v))),
      {"v": "3 4"}, {"z": "5 4", "y": "5 3"}),
 )  # fmt: skip

@@ -7,6 +7,7 @@ that an opinion has nothing to say about is rejected.
 from __future__ import annotations
 
 import importlib.util
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -228,6 +229,8 @@ def by_numba(loss: RandomLoss, wanted: Reference) -> Verdict:
     found = f._latest()
     _, layout = f._main_kernel(found).row_by_row()
     given = [_printed(loss.values[n], layout.specs[n]) for n in layout.inputs]
+    sizes = lengths(loss, found) or {}
+    given += [sizes[n] for n in re.findall(r"# the length (\S+)$", f.source, re.M)]
     value, *slopes = function_of(f.source)(*given)
     return compare(wanted, float(value), dict(zip(loss.wrt, slopes, strict=True)))
 
