@@ -31,9 +31,12 @@ class Stable(Step):
     """A Step of kind STABLE. ``at``: where its examples lose digits, or more, before.
 
     Tests demand that the largest error over these intervals is smaller afterwards.
+    rounded: both sides are equal but for what a double rounds off: a series ends, or a
+    literal is the nearest double.
     """
 
     at: Intervals = field(default_factory=dict, hash=False)
+    rounded: bool = False
 
 
 def stable(
@@ -42,10 +45,12 @@ def stable(
     apply: Callable[[Node], Node | None],
     examples: Sequence[Node],
     kind: str = STABLE,
+    rounded: bool = False,
     **at: tuple[float, float],
 ) -> Stable:
     """A row of the table of stable forms."""
-    return Stable(name, tuple(heads.split(",")), kind, apply, tuple(examples), at=at)
+    own = tuple(heads.split(","))
+    return Stable(name, own, kind, apply, tuple(examples), at=at, rounded=rounded)
 
 
 u, v, w = wild("u"), wild("v"), wild("w")

@@ -177,15 +177,34 @@ def _plain_sum(a: Node, b: Node) -> Node:
 # --------------------------------------------------------------------------------------
 
 
+def gap(a: Node, b: Node) -> Node | None:
+    """``a - b`` as a formula in which something has cancelled: as a fraction, or by a
+    form of differences."""
+    found = difference(a, b)
+    if found is not None:
+        return found
+    parts = joined(terms(a), tuple((-c, n) for c, n in terms(b)))
+    if not 1 < len(parts) <= 4:
+        return None
+    node = total(parts)
+    if node.type != a.type or not is_call(node, "add", "sub"):
+        return None
+    for form in (*_UNDER_FACTOR, complement_of_square, variance):
+        found = form(node)
+        if found is not None:
+            return found
+    return None
+
+
 def difference_of_exponentials(node: Node) -> Node | None:
     """``exp(a) - exp(b) -> exp(b)*expm1(a - b)`` where a is near b; else as it was."""
     parts = terms(node)
     for p, q, a, b in _opposites(parts, "exp"):
         if opposite(a, b):
             return _with(parts, (p, q), 2 * p[0], sinh(a))
-        gap = plain_difference(a, b)
-        near = exp(b) * expm1(gap)
-        guarded = where(below(gap, 1.0), near, kept(p[1], -q[1]))
+        apart = plain_difference(a, b)
+        near = exp(b) * expm1(apart)
+        guarded = where(below(apart, 1.0), near, kept(p[1], -q[1]))
         return _with(parts, (p, q), p[0], guarded)
     return None
 
@@ -263,8 +282,8 @@ def difference_of_logs(node: Node) -> Node | None:
             continue
         form = symmetric_log(a, b)
         if form is None:
-            gap = difference(a, b)
-            form = None if gap is None else log_of_ratio(a, b, gap)
+            apart = gap(a, b)
+            form = None if apart is None else log_of_ratio(a, b, apart)
         if form is not None:
             return _with(parts, (p, q), p[0], form)
     return None
@@ -293,10 +312,12 @@ def weighted_logs(node: Node) -> Node | None:
             continue
         (a, f), (b, g) = one, other
         both = cancelled(((p[0], f), (q[0], g)))
-        gap = difference(a, b)
-        if both is None or gap is None or both.type != node.type:
+        apart = difference(a, b)
+        if both is None or apart is None or both.type != node.type:
             continue
-        form = times_constant(-q[0], g) * log_of_ratio(a, b, gap) + both * log(a)
+        near = times_constant(-q[0], g) * log_of_ratio(a, b, apart) + both * log(a)
+        far = kept(times_constant(p[0], p[1]), times_constant(q[0], q[1]))
+        form = where(below(apart / b, 1.0), near, far)
         return _with(terms(node), (p, q), Fraction(1), form)
     return None
 
@@ -313,10 +334,13 @@ def _log_factor(node: Node) -> tuple[Node, Node] | None:
 def difference_of_roots(node: Node) -> Node | None:
     """``sqrt(a) - sqrt(b) -> (a - b)/(sqrt(a) + sqrt(b))`` where a - b simplifies."""
     parts = terms(node)
-    for p, q, a, b in _opposites(parts, "sqrt"):
-        gap = difference(a, b)
-        if gap is not None:
-            return _with(parts, (p, q), p[0], gap / (p[1] + q[1]))
+    roots = [(t, a) for t in parts if (a := radicand(t[1])) is not None]
+    for (p, a), (q, b) in permutations(roots, 2):
+        if p[0] != -q[0] or p[0] < 0:
+            continue
+        apart = gap(a, b)
+        if apart is not None:
+            return _with(parts, (p, q), p[0], divided(apart, p[1] + q[1]))
     return None
 
 
@@ -326,9 +350,9 @@ def difference_of_inverse_roots(node: Node) -> Node | None:
     roots = [(t, r) for t in parts if (r := _inverse_root(t[1])) is not None]
     for (p, r), (q, s) in permutations(roots, 2):
         if p[0] == -q[0] and p[0] > 0:
-            gap = difference(_squared(s), _squared(r))
-            if gap is not None:
-                return _with(parts, (p, q), p[0], over(over(gap / (r + s), r), s))
+            apart = difference(_squared(s), _squared(r))
+            if apart is not None:
+                return _with(parts, (p, q), p[0], over(over(apart / (r + s), r), s))
     return None
 
 
@@ -391,9 +415,12 @@ def _conjugate_product(c: Fraction, a: Node, r: Node) -> Node | None:
     inside, below_ = polynomial(a), multiple(square, Fraction(-1))
     inside = multiple(inside, c * c)
     whole = plus(inside, below_)
-    if not whole or len(whole) > 4 or not cancels((inside, below_), whole):
+    if whole and len(whole) <= 4 and cancels((inside, below_), whole):
+        return to_node(whole)
+    known = number(r)  # 1 of sqrt(a/b) - 1
+    if known is None or not is_call(a, "div"):
         return None
-    return to_node(whole)
+    return cancelled(((c * c, a), (-(known * known), ONE)))
 
 
 def difference_of_powers(node: Node) -> Node | None:
@@ -403,10 +430,10 @@ def difference_of_powers(node: Node) -> Node | None:
     for (p, (a, n)), (q, (b, k)) in permutations(found, 2):
         if p[0] != -q[0] or p[0] < 0 or n is not k:
             continue
-        gap = difference(a, b)
-        if gap is not None:
-            near = q[1] * expm1(n * log1p(gap / b))
-            chosen = where(below(gap / b, 0.5), near, kept(p[1], -q[1]))
+        apart = difference(a, b)
+        if apart is not None:
+            near = q[1] * expm1(n * log1p(apart / b))
+            chosen = where(below(apart / b, 0.5), near, kept(p[1], -q[1]))
             return _with(parts, (p, q), p[0], chosen)
     return None
 
@@ -450,12 +477,19 @@ def _angles(
     def rewrite(node: Node) -> Node | None:
         parts = terms(node)
         for p, q, a, b in _opposites(parts, op):
-            gap = difference(a, b)
-            if gap is not None:
-                return _with(parts, (p, q), p[0], form(a, b, gap))
+            apart = difference(a, b)
+            if apart is not None:
+                chosen = form(a, b, apart)
+                if op in _NEAR_ONLY:
+                    chosen = where(below(apart, 1.0), chosen, kept(p[1], -q[1]))
+                return _with(parts, (p, q), p[0], chosen)
         return None
 
     return rewrite
+
+
+_NEAR_ONLY = frozenset(("cosh", "sinh", "tanh", "sigmoid"))
+"""Their differences, as products, overflow where the arguments are far apart."""
 
 
 def _middle(a: Node, b: Node) -> Node:
@@ -470,6 +504,70 @@ difference_of_cosines = _angles(
 )
 difference_of_tangents = _angles("tan", lambda a, b, gap: sin(gap) / (cos(a) * cos(b)))
 difference_of_arctangents = _angles("atan", lambda a, b, gap: atan2(gap, 1.0 + a * b))
+difference_of_sinh = _angles(
+    "sinh", lambda a, b, gap: 2.0 * sinh(half(gap)) * cosh(_middle(a, b))
+)
+difference_of_cosh = _angles(
+    "cosh", lambda a, b, gap: 2.0 * sinh(half(gap)) * sinh(_middle(a, b))
+)
+difference_of_tanh = _angles(
+    "tanh", lambda a, b, gap: sinh(gap) / cosh(a) / cosh(b)
+)
+sigmoids_apart = _angles(
+    "sigmoid",
+    lambda a, b, gap: sigmoid(a) * sigmoid(negative(b)) * -expm1(negative(gap)),
+)
+
+
+def cosh_minus_sinh(node: Node) -> Node | None:
+    """``cosh(x) - sinh(x) -> exp(-x)``, and with a sum ``exp(x)``."""
+    parts = terms(node)
+    for p, q in permutations(parts, 2):
+        x, y = argument(p[1], "cosh"), argument(q[1], "sinh")
+        if x is not None and x is y and abs(p[0]) == abs(q[0]):
+            sign = negative(x) if p[0] == -q[0] else x
+            return _with(parts, (p, q), p[0], exp(sign))
+    return None
+
+
+def quotient_minus_one(node: Node) -> Node | None:
+    """``a/b - 1 -> (a - b)/b`` where a - b simplifies."""
+    parts = terms(node)
+    literal = next((t for t in parts if t[1] is ONE), None)
+    for p in parts:
+        if literal is None or not is_call(p[1], "div") or p[0] * literal[0] > 0:
+            continue
+        a, b = args(p[1])
+        apart = gap(times_constant(p[0] / -literal[0], a), b)
+        if apart is not None:
+            return _with(parts, (p, literal), -literal[0], apart / b)
+    return None
+
+
+def log_cosh_by_softplus(node: Node) -> Node | None:
+    """``softplus(2*x) - x - log(2) -> log(cosh(x))``."""
+    parts = terms(node)
+    for p in parts:
+        inside = argument(p[1], "softplus")
+        log2 = next((t for t in parts if _is_log_2(t, -p[0])), None)
+        if inside is None or log2 is None:
+            continue
+        taken = tuple((-p[0] * c / 2, n) for c, n in terms(inside))
+        if taken and all(t in parts for t in taken):
+            form = log(cosh(half(inside)))
+            return _with(parts, (p, log2, *taken), p[0], form)
+    return None
+
+
+_LOG_2 = Fraction(0.6931471805599453)
+
+
+def _is_log_2(term: Term, c: Fraction) -> bool:
+    """Is this ``c*log(2)``, also as a rounded literal?"""
+    if term[1] is ONE:
+        return abs(term[0] / c - _LOG_2) <= Fraction(1, 2**52)
+    inside = argument(term[1], "log")
+    return inside is not None and number(inside) == 2 and term[0] == c
 
 
 # --------------------------------------------------------------------------------------
@@ -558,6 +656,10 @@ _UNDER_FACTOR = (
     difference_of_sines,
     difference_of_cosines,
     difference_of_roots,
+    difference_of_sinh,
+    difference_of_cosh,
+    difference_of_tanh,
+    sigmoids_apart,
 )
 
 
@@ -743,6 +845,21 @@ SUMS = (
            (tan(u + v) - tan(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
     stable("difference-of-arctangents", "sub,add", difference_of_arctangents,
            (atan(u + 1.0) - atan(u),), u=(1e3, 1e9)),
+    stable("difference-of-sinh", "sub,add", difference_of_sinh,
+           (sinh(u + v) - sinh(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("difference-of-cosh", "sub,add", difference_of_cosh,
+           (cosh(u + v) - cosh(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("difference-of-tanh", "sub,add", difference_of_tanh,
+           (tanh(u + v) - tanh(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("sigmoids-apart", "sub,add", sigmoids_apart,
+           (sigmoid(u + v) - sigmoid(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("cosh-minus-sinh", "sub,add", cosh_minus_sinh,
+           (cosh(u) - sinh(u),), u=(5.0, 300.0)),
+    stable("quotient-minus-one", "sub,add", quotient_minus_one,
+           (1.0/cos(u) - 1.0, _MEAN_SQUARE/(_MEAN*_MEAN) - 1.0),
+           u=(1e-9, 1e-3), rows=(1e4, 1.001e4)),
+    stable("log-cosh-by-softplus", "sub,add", log_cosh_by_softplus,
+           (u + softplus(-2.0*u) - log(graph.const(2.0)),), u=(1e-9, 1e-3)),
     stable("complement-of-square", "sub,add", complement_of_square,
            (1.0 - cos(u)*cos(u),), u=(1e-9, 1e-3)),
     stable("complement", "sub,add", complement,
