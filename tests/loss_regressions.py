@@ -20,6 +20,11 @@ def _picked(m: Any, u: Any, b: Any, x: Any, j: Any, k: Any) -> Any:
     return (u + m.sum(x @ b, axis=-1))[j, k] ** 2
 
 
+def _largest(m: Any, c: Any, u: Any, y: Any) -> Any:
+    weights = m.softmax(m.sigmoid(c), 1) ** -1
+    return m.sum(m.max(weights @ m.min(y - u, -1), (1, 2)))
+
+
 def _weighed(m: Any, z: Any, x: Any, v: Any) -> Any:
     return m.min(z * (m.softmax(x, 0) @ v))
 
@@ -82,6 +87,10 @@ ROWS: tuple[Row, ...] = (
     # the weights were stored relative to the largest exponent so far
     ("min(z * (exp(x - logsumexp(x)) @ v))", _weighed,
      {"z": "66"}, {"x": "40", "v": "40 66"}),
+    # the largest element had other bits where it was compared with all of them
+    ('sum(amax(einsum("ijl,lk->ijk", softmax(sigmoid(c), axis=1)**-1, '
+     'min(y - u, axis=-1)), axis=(1, 2)))', _largest,
+     {"c": "3 4 4", "u": "3"}, {"y": "4 4 3"}),
     ("sum(a / len(x) * u)", lambda m, u, a, x: m.sum(a / len(x) * u),
      {"u": "3"}, {"a": "3", "x": "5 6"}),
     ("sum(-(z * (y @ v)))", lambda m, z, y, v: m.sum(-(z * (y @ v))),

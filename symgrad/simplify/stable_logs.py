@@ -347,7 +347,7 @@ def _safe_base(base: Node, n: Fraction | None) -> bool:
 def _log_cosh(x: Node) -> Node:
     """Near 0 by log1p(2*sinh(x/2)**2), beyond by exponentials that cannot overflow."""
     near = sinh(where(below(x, 1.0), half(x), 0.5))
-    far = (absolute(x) - log(graph.const(2.0))) + log1p(exp(-2.0 * absolute(x)))
+    far = kept(absolute(x) - log(graph.const(2.0)), log1p(exp(-2.0 * absolute(x))))
     return where(below(x, 1.0), log1p(2.0 * (near * near)), far)
 
 
