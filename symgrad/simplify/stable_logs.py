@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import reduce
+from itertools import permutations
 from typing import NamedTuple
 
 from symgrad import graph
@@ -48,6 +49,7 @@ from symgrad.simplify.stable_step import (
     logaddexp,
     maximum,
     negative,
+    opposite,
     power,
     sigmoid,
     sin,
@@ -59,11 +61,18 @@ from symgrad.simplify.stable_step import (
     times_constant,
     u,
     unguarded,
+    unpowered,
     v,
     w,
     where,
 )
-from symgrad.simplify.stable_sums import log_of_ratio, symmetric_log
+from symgrad.simplify.stable_sums import (
+    argument,
+    gap,
+    log_of_ratio,
+    symmetric_log,
+    with_form,
+)
 
 log1mexp, logerfc = (lambda x: apply("log1mexp", x)), (lambda x: apply("logerfc", x))
 _UNIT = (Fraction(1), ONE)
@@ -242,8 +251,8 @@ def _log_of_difference(parts: Sequence[Exponential]) -> Node | None:
     if not large.c > 0 > small.c:
         return None
     a, b = with_log(large), with_log(small._replace(c=-small.c))
-    gap = log1mexp(_minus(b, a))
-    return gap if number(a) == 0 else a + gap
+    lacking = log1mexp(_minus(b, a))
+    return lacking if number(a) == 0 else a + lacking
 
 
 def _minus(a: Node, b: Node) -> Node:
@@ -261,6 +270,56 @@ def log_of_difference(node: Node) -> Node | None:
     if not parts or not all(e.factor is ONE for e in parts):
         return None
     return _log_of_difference(parts)
+
+
+def log_of_sigmoids_apart(node: Node) -> Node | None:
+    """``log(sigmoid(a) - sigmoid(b))`` by logarithms of the factors of the difference,
+    as an ordinal regression has it."""
+    product_ = unguarded_product(args(node)[0])
+    if product_ is None:
+        return None
+    a, b, apart = product_
+    lacking = log1mexp(negative(apart))
+    return lacking - softplus(negative(a)) - softplus(b)
+
+
+def unguarded_product(node: Node) -> tuple[Node, Node, Node] | None:
+    """(a, b, a - b) of the difference of sigmoid(a) and sigmoid(b), in two cases."""
+    if not is_call(node, "where") or not is_call(args(node)[2], "fma"):
+        return None
+    near = args(node)[1]
+    _, minus, plus_ = args(args(node)[2])
+    if not is_call(near, "mul") or not is_call(minus, "neg"):
+        return None
+    other, lacking = args(minus)[0], args(near)[1]
+    if not (is_call(plus_, "sigmoid") and is_call(other, "sigmoid")):
+        return None
+    if is_call(lacking, "neg") and is_call(args(lacking)[0], "expm1"):
+        apart = negative(args(args(lacking)[0])[0])
+        return args(plus_)[0], args(other)[0], apart
+    return None
+
+
+def log_of_mixed_sigmoids(node: Node) -> Node | None:
+    """``log(sigmoid(x) + sigmoid(-x)*exp(y)) -> log1p(sigmoid(-x)*expm1(y))`` where
+    that is near 0: what is certain is inflated."""
+    parts = terms(args(node)[0])
+    if len(parts) != 2 or any(c != 1 for c, _ in parts):
+        return None
+    for (_, one), (_, other) in permutations(parts, 2):
+        x = argument(one, "sigmoid")
+        rest = [f for f in factors(other) if f[0] is not one]
+        exps = [f for f, sign in rest if sign > 0 and is_call(f, "exp")]
+        lows = [f for f, sign in rest if sign > 0 and is_call(f, "sigmoid")]
+        if x is None or len(rest) != 2 or not exps or not lows:
+            continue
+        if opposite(args(lows[0])[0], x):
+            lacking = lows[0] * expm1(args(exps[0])[0])
+            high = graph.comparison("gt", lacking, -0.5)
+            return where(
+                high, log1p(where(high, lacking, 0.0)), log(kept(one, other))
+            )
+    return None
 
 
 def log_of_expm1(node: Node) -> Node | None:
@@ -307,8 +366,16 @@ def factors(node: Node, sign: int = 1, depth: int = 12) -> list[tuple[Node, int]
 _ALONE = 4  # powers up to here may stay in the product
 
 
+def _log_of_cases(node: Node) -> Node | None:
+    """log of a factor in two cases of which one may overflow by itself."""
+    condition, yes, no = args(node)
+    far = log_of_product(log(no))
+    return None if far is None else where(condition, log(yes), far)
+
+
 def _log_factor(node: Node) -> Node | None:
     """log of a factor that may overflow or underflow by itself; it is not negative."""
+    node = unpowered(node)
     if is_call(node, "exp"):
         return args(node)[0]
     if is_call(node, "sigmoid"):
@@ -318,10 +385,16 @@ def _log_factor(node: Node) -> Node | None:
         return None if inside is None else 0.5 * inside
     if is_call(node, "cosh"):
         return _log_cosh(args(node)[0])
+    if is_call(node, "sinh"):
+        return _log_sinh(args(node)[0])
+    if is_call(node, "where"):
+        return _log_of_cases(node)
     if is_call(node, "pow"):
         base, n = args(node)
         if is_call(base, "exp"):
             return n * args(base)[0]
+        if _is_wild(base):
+            return n * log(base if _safe_base(base, number(n)) else absolute(base))
         k = number(n)
         if k is None or abs(k) > _ALONE or k.denominator > 2:
             return n * log(base if _safe_base(base, k) else absolute(base))
@@ -332,9 +405,28 @@ def _log_factor(node: Node) -> Node | None:
             return graph.reduce_("sum", node.indices, log(inner))
         if reduced_exponentials(node) is not None:
             return log_of_reduced(log(node))
+    if _is_wild(node):
+        return log(node if provably_nonnegative(node) else absolute(node))
     if exponentials(node) and are_positive(exponentials(node)):
         return log_of_sum(log(node))
     return None
+
+
+def _is_wild(node: Node) -> bool:
+    """A sum with a power that may overflow?"""
+    if not is_call(node, "add", "sub"):
+        return False
+    return any(
+        is_call(f, "pow") and number(args(f)[1]) is None
+        for _, part in terms(node)
+        for f, _ in factors(unpowered(part))
+    )
+
+
+def _log_sinh(x: Node) -> Node:
+    """log(abs(sinh(x)))."""
+    size = absolute(x)
+    return kept(size - log(graph.const(2.0)), log1mexp(-2.0 * size))
 
 
 def _safe_base(base: Node, n: Fraction | None) -> bool:
@@ -351,6 +443,31 @@ def _log_cosh(x: Node) -> Node:
     return where(below(x, 1.0), log1p(2.0 * (near * near)), far)
 
 
+def log_cosh_by_softplus(node: Node) -> Node | None:
+    """``softplus(2*x) - x - log(2) -> log(cosh(x))``."""
+    parts = terms(node)
+    for p in parts:
+        inside = argument(p[1], "softplus")
+        log2 = next((t for t in parts if _is_log_2(t, -p[0])), None)
+        if inside is None or log2 is None:
+            continue
+        taken = tuple((-p[0] * c / 2, n) for c, n in terms(inside))
+        if taken and all(t in parts for t in taken):
+            return with_form(parts, (p, log2, *taken), p[0], _log_cosh(half(inside)))
+    return None
+
+
+_LOG_2 = Fraction(0.6931471805599453)
+
+
+def _is_log_2(term: Term, c: Fraction) -> bool:
+    """Is this ``c*log(2)``, also as a rounded literal?"""
+    if term[1] is ONE:
+        return abs(term[0] / c - _LOG_2) <= Fraction(1, 2**52)
+    inside = argument(term[1], "log")
+    return inside is not None and number(inside) == 2 and term[0] == c
+
+
 def log_of_product(node: Node) -> Node | None:
     """``log(exp(-x*x/2)/sqrt(2*pi)) -> -x*x/2 - log(sqrt(2*pi))``; factors that cannot
     overflow stay together."""
@@ -364,7 +481,7 @@ def log_of_product(node: Node) -> Node | None:
             rest = times(rest, factor) if sign > 0 else over(rest, factor)
             continue
         logs.append((own, sign))
-        if is_call(factor, "pow") or isinstance(factor, Reduce):
+        if is_call(factor, "pow", "sinh", "add", "sub") or isinstance(factor, Reduce):
             signs_known = signs_known and _never_negative(factor)
     if not logs:
         return None
@@ -391,6 +508,8 @@ def _log_of_rest(rest: Node, positive: bool) -> Term:
 
 
 def _never_negative(factor: Node) -> bool:
+    if is_call(factor, "sinh", "add", "sub"):
+        return provably_nonnegative(factor)
     if is_call(factor, "pow"):
         base, n = args(factor)
         k = number(n)
@@ -429,6 +548,9 @@ def log_of_quotient(node: Node) -> Node | None:
     if not is_call(inside, "div"):
         return None
     a, b = args(inside)
+    if a is ONE:
+        near = log_of_one_plus(log(b))
+        return -(log(b) if near is None else near)
     if isinstance(a, Const) or isinstance(b, Const):
         return None
     if is_call(a, "sigmoid") and is_call(b, "sigmoid"):
@@ -437,8 +559,8 @@ def log_of_quotient(node: Node) -> Node | None:
     form = symmetric_log(a, b)
     if form is not None:
         return form
-    gap = difference(a, b)
-    return None if gap is None else log_of_ratio(a, b, gap)
+    apart = gap(a, b)
+    return None if apart is None else log_of_ratio(a, b, apart)
 
 
 def log_of_sum_with_root(node: Node) -> Node | None:
@@ -460,8 +582,8 @@ def log_of_sum_with_root(node: Node) -> Node | None:
 
 def _expanded(inside: Node, x: Node) -> Node:
     """inside - x*x, as a polynomial."""
-    gap = difference(inside, x * x)
-    return graph.const(0.0) if gap is None else gap
+    apart = difference(inside, x * x)
+    return graph.const(0.0) if apart is None else apart
 
 
 def log_near_one(node: Node) -> Node | None:
@@ -646,6 +768,10 @@ _WIDE = (1.0, 850.0)
 
 # fmt: off
 LOGS = (
+    stable("log-of-mixed-sigmoids", "log", log_of_mixed_sigmoids,
+           (log(sigmoid(u) + sigmoid(-u)*exp(-v)),), u=(5.0, 30.0), v=(0.1, 3.0)),
+    stable("log-cosh-by-softplus", "sub,add", log_cosh_by_softplus,
+           (u + softplus(-2.0*u) - log(graph.const(2.0)),), u=(1e-9, 1e-3)),
     stable("log-of-expm1", "log", log_of_expm1,
            (log(-expm1(u)), log(expm1(-u)), log(2.0*sinh(-u))), u=(-3000.0, -1e-9)),
     stable("log-of-sum-of-exps", "log", log_of_sum,
@@ -655,6 +781,10 @@ LOGS = (
     stable("log-of-difference-of-exps", "log", log_of_difference,
            (log(where(below(u - v, 1.0), exp(v)*expm1(u - v), kept(exp(u), -exp(v)))),),
            u=(900.0, 3000.0), v=(1.0, 800.0)),
+    stable("log-of-sigmoids-apart", "log", log_of_sigmoids_apart,
+           (log(where(below(u - v, 1.0), sigmoid(u)*sigmoid(-v)*-expm1(v - u),
+                      kept(sigmoid(u), -sigmoid(v)))),),
+           u=(900.0, 3000.0), v=(1.0, 800.0)),
     stable("log-of-summed-exps", "log", log_of_reduced,
            (log(_sum(exp(_X))), log(_sum(_X*_X*exp(_X)))), rows=_WIDE),
     stable("log-near-one", "log", log_near_one,
@@ -662,13 +792,15 @@ LOGS = (
             log(0.5*erfc(v))), u=(1e-9, 0.5), v=(4.0, 18.0)),
     stable("log-of-product", "log", log_of_product,
            (log(exp(-u*u)/sqrt(v)), log(power(v, u)*exp(-v)/w), log(cosh(u)),
-            log(w*sigmoid(-u)), log(graph.reduce_("prod", [_ROW], _X*_X))),
+            log(w*sigmoid(-u)), log(graph.reduce_("prod", [_ROW], _X*_X)),
+            log(v/sinh(u)), log(v/power(1.0 + power(v, w), 4.0))),
            u=(30.0, 3000.0), v=(2.0, 100.0), w=(2.0, 9.0), rows=(1e-100, 1e-90)),
     stable("log-with-root", "log", log_of_sum_with_root,
            (log(u + apply("hypot", u, 1.0)), log(v + sqrt(v*v - 1.0))),
            u=(1e-9, 1e-4), v=(1e200, 1e300)),
     stable("log-of-quotient", "log", log_of_quotient,
-           (log((1.0 + u)/(1.0 - u)), log((v + 1.0)/v), log(sigmoid(u)/sigmoid(-u))),
+           (log((1.0 + u)/(1.0 - u)), log((v + 1.0)/v), log(sigmoid(u)/sigmoid(-u)),
+            log(1.0/(1.0 - u))),
            u=(1e-9, 1e-4), v=(1e5, 1e12)),
     stable("log1p", "log", log_of_one_plus,
            (log(1.0 + u), log(1.0 - u), log(1.0 + u + u*v),

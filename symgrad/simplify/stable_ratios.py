@@ -3,16 +3,18 @@ lengths, and quotients of two small numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import reduce
 
 from symgrad import graph
 from symgrad.graph import Node, Reduce
 from symgrad.ops import apply
-from symgrad.simplify.rule import REAL
+from symgrad.simplify.rule import REAL, provably_nonnegative
 from symgrad.simplify.stable_algebra import (
     ONE,
+    Monomial,
+    Poly,
     args,
     constant,
     is_call,
@@ -42,6 +44,7 @@ from symgrad.simplify.stable_logs import (
     shifted_sum,
     top_of,
 )
+from symgrad.simplify.stable_series import argument_over_expm1, ratio_of, removable
 from symgrad.simplify.stable_step import (
     below,
     cosh,
@@ -60,6 +63,7 @@ from symgrad.simplify.stable_step import (
     sigmoid,
     sin,
     sinh,
+    softplus,
     sqrt,
     stable,
     tanh,
@@ -199,12 +203,10 @@ def quotient_of_expm1(node: Node) -> Node | None:
             return times_constant(-above.c / d, over(above.factor, expm1(negative(x))))
         if is_call(a, "expm1") and terms(args(a)[0]) == _doubled(x):
             return times_constant(c / d, exp(x) + 1.0)
-        ratio = _multiple(a, x)
-        return (
-            None
-            if ratio is None
-            else times_constant(c / d * ratio, ONE) / apply("exprel", x)
-        )
+        scale = _multiple(a, x)
+        if scale is None:
+            return None
+        return times_constant(c / d * scale, argument_over_expm1(x))
     if is_call(a, "expm1"):
         ratio = _multiple(args(a)[0], b)
         if ratio is not None:
@@ -237,7 +239,10 @@ def mills_ratio(node: Node) -> Node | None:
     gaps = (abs(k + exponent[m]) / abs(exponent[m]) for m, k in square.items())
     if any(gap > Fraction(1, 2**50) for gap in gaps):
         return None
-    return times_constant(above.c / d, above.factor / apply("erfcx", x))
+    far = graph.comparison("gt", x, 0.0)
+    inverse = ONE / apply("erfcx", where(far, x, 0.0))
+    plain = exp(above.exponent) / kept(b, -0.0)
+    return times_constant(above.c / d, times(above.factor, where(far, inverse, plain)))
 
 
 def exp_over_expm1(node: Node) -> Node | None:
@@ -261,44 +266,79 @@ def exp_over_expm1(node: Node) -> Node | None:
 
 def quotient_in_cases(node: Node) -> Node | None:
     """A form in two cases over what its first case has as a factor: ``a`` of the
-    quadratic formula, ``n`` of ``(x**n - 1)/n``."""
-    a, b = args(node)
-    c, cases = split_coefficient(a)
-    if not is_call(cases, "where") or not is_call(args(cases)[2], "fma"):
-        return None
-    condition, near, other = args(cases)
-    better = _without_factor(near, b)
-    if better is None:
-        return None
-    return times_constant(c, where(condition, better, other / b))
+    quadratic formula, ``n`` of ``(x**n - 1)/n``, ``b - a`` of ``exp(b) - exp(a)``; or
+    such a factor over the form."""
+    found = factors(node)
+    for k, (cases, sign) in enumerate(found):
+        if not is_call(cases, "where") or not is_call(args(cases)[2], "fma"):
+            continue
+        condition, near, other = args(cases)
+        for j, (b, s) in enumerate(found):
+            better = None if j == k or s == sign else _without_factor(near, b)
+            if better is None:
+                continue
+            if sign < 0:
+                better, other = ONE / better, b / other
+            else:
+                other = other / b
+            rest = [f for i, f in enumerate(found) if i not in (j, k)]
+            return _product_of(where(condition, better, other), rest)
+    return None
+
+
+def _product_of(node: Node, rest: Sequence[tuple[Node, int]]) -> Node:
+    """``node`` times factors with exponents 1 and -1."""
+    c = Fraction(1)
+    for factor, sign in rest:
+        value = number(factor)
+        if value:
+            c *= value**sign
+        elif sign > 0:
+            node = times(factor, node)
+    for factor, sign in rest:
+        if sign < 0 and not number(factor):
+            node = node / factor
+    return times_constant(c, node)
 
 
 def _without_factor(near: Node, b: Node) -> Node | None:
-    """near/b, if a factor of b is one of near and b is a product of powers."""
+    """near/b, if a factor of b is one of near and b is a product of powers; or if an
+    expm1 in near vanishes with b."""
+    for part, sign in factors(near):
+        if sign > 0 and is_call(part, "expm1"):
+            (inside,) = args(part)
+            over_b = _ratio_without_factor(inside, b)
+            if over_b is None:
+                continue
+            rest = factors(near)
+            rest.remove((part, sign))
+            small = over_b * apply("exprel", inside)
+            plain = part / kept(b, -0.0)
+            return _product_of(where(below(inside, 1.0), small, plain), rest)
+    return _ratio_without_factor(near, b)
+
+
+def _ratio_without_factor(a: Node, b: Node) -> Node | None:
     divisor = polynomial(b)
-    if len(divisor) != 1:
+    if len(divisor) > 1:
+        scale = ratio_of(polynomial(a), divisor)
+        return None if scale is None else to_node(scale)
+    if not divisor:
         return None
     ((m, c),) = divisor.items()
-    inside = args(near)[0] if is_call(near, "expm1") else near
-    found = ratio(inside)
-    if found is None or not found.above:
+    found = ratio(a)
+    if not m or found is None or not found.above:
         return None
-    common = {
-        (atom, k)
-        for atom, k in m
-        if k > 0 and all(dict(p).get(atom, 0) >= k for p in found.above)
-    }
-    if len(common) != len(m):
-        return None
-    inverse = frozenset((atom, -k) for atom, k in m)
-    left = product(found.above, {inverse: 1 / c})
+    if any(
+        k > 0 and any(dict(p).get(atom, 0) < k for p in found.above) for atom, k in m
+    ):
+        return removable(a / b)
+    left = product(found.above, {frozenset((atom, -k) for atom, k in m): 1 / c})
     if left is None:
         return None
     result = to_node(left)
     for node in found.below:
         result = result / node
-    if is_call(near, "expm1"):
-        return result * apply("exprel", inside)
     return result
 
 
@@ -350,8 +390,23 @@ def _over_reduced(a: Node, b: Reduce, e: Exponential) -> Node | None:
         form = exp(above.exponent - lse)
         return times_constant(above.c, times(above.factor, form))
     shift = reduced_top(b, e)
+    apart = _reduced_numerator(a, shift)
+    if apart is not None:
+        return apart / shifted_reduce(b, e, shift)
     form = _shifted_numerator(a, shift)
     return None if form is None else form / shifted_reduce(b, e, shift)
+
+
+def _reduced_numerator(a: Node, shift: Node) -> Node | None:
+    """A sum of exponentials with a largest exponent of its own, times exp(-shift)."""
+    c, rest = split_coefficient(a)
+    inner = reduced_exponentials(rest)
+    if inner is None or not isinstance(rest, Reduce):
+        return None
+    own = reduced_top(rest, inner)
+    if own is shift:
+        return None
+    return times_constant(c, exp(own - shift) * shifted_reduce(rest, inner, own))
 
 
 def _shifted_numerator(a: Node, shift: Node) -> Node | None:
@@ -395,6 +450,20 @@ def length_of_sum(node: Node) -> Node | None:
     return None if root is None else graph.reduce_("norm", inside.indices, root)
 
 
+def root_of_product(node: Node) -> Node | None:
+    """``sqrt(sum(x*x)*y) -> norm(x)*sqrt(y)``, whose product may overflow, for y that
+    is not negative."""
+    found = factors(args(node)[0])
+    sums = [(f, s) for f, s in found if length_of_sum(sqrt(f)) is not None]
+    rest = [f for f in found if f not in sums]
+    if len(found) < 2 or not sums or not all(provably_nonnegative(f) for f, _ in rest):
+        return None
+    result = _product_of(ONE, rest)
+    result = ONE if result is ONE else sqrt(result)
+    lengths = [(length_of_sum(sqrt(f)), s) for f, s in sums]
+    return _product_of(result, [(x, s) for x, s in lengths if x is not None])
+
+
 def root_of_exp(node: Node) -> Node | None:
     """``sqrt(exp(x)) -> exp(x/2)``."""
     inside = args(node)[0]
@@ -428,6 +497,44 @@ def arc_cosine(node: Node) -> Node | None:
         return None
     small = total((-c, x) for c, x in without(parts, (Fraction(1), ONE)))
     return 2.0 * apply("asin", sqrt(half(small)))
+
+
+def arc_hyperbolic_cosine(node: Node) -> Node | None:
+    """``acosh(1 + x) -> 2*asinh(sqrt(x/2))``."""
+    parts = terms(args(node)[0])
+    if (Fraction(1), ONE) not in parts or len(parts) != 2:
+        return None
+    small = total(without(parts, (Fraction(1), ONE)))
+    return 2.0 * apply("asinh", sqrt(half(small)))
+
+
+def _meets(m: Monomial, scale: Poly) -> bool:
+    """Does something cancel in the product of two monomials?"""
+    ((n, _),) = scale.items()
+    powers = dict(n)
+    return any(k * powers.get(atom, 0) < 0 for atom, k in m)
+
+
+def softplus_over_argument(node: Node) -> Node | None:
+    """``softplus(b*x)/b -> x + softplus(-b*x)/b`` where b*x > 0: what grows with b*x
+    leaves the derivative by b as a formula."""
+    found = factors(node)
+    for k, (f, sign) in enumerate(found):
+        if sign < 0 or not is_call(f, "softplus"):
+            continue
+        (x,) = args(f)
+        rest = [g for j, g in enumerate(found) if j != k]
+        outside = _product_of(ONE, rest)
+        scale, own = polynomial(outside), polynomial(x)
+        if len(scale) != 1 or not 1 <= len(own) <= 3:
+            continue
+        whole = product(scale, own)
+        if whole is None or not all(_meets(n, scale) for n in own):
+            continue
+        low = outside * softplus(kept(x, -0.0))
+        high = to_node(whole) + outside * softplus(kept(negative(x), -0.0))
+        return where(graph.comparison("gt", x, 0.0), high, low)
+    return None
 
 
 def slope_of_sigmoid(node: Node) -> Node | None:
@@ -466,7 +573,8 @@ RATIOS = (
     stable("quotient-of-expm1", "div", quotient_of_expm1,
            (exp(u)/expm1(u), expm1(2.0*u)/expm1(u)), u=(750.0, 3000.0)),
     stable("expm1-over-argument", "div", quotient_of_expm1,
-           (expm1(2.0*u)/u, u/expm1(u)), REAL),
+           (expm1(2.0*u)/u, u/expm1(u)), REAL,
+           rounded=True),
     stable("sine-over-argument", "div", sine_over_argument,
            (sin(u)/u, sin(0.5*u)*sin(0.5*u)/(u*u)), REAL),
     stable("sigmoid-over-sigmoid", "div", slope_of_sigmoid,
@@ -479,19 +587,29 @@ RATIOS = (
            (sqrt(u*u + v*v), sqrt(1.0 + power(u, 2.0)), sqrt(u*u + v*v + 4.0*w*w)),
            u=(1e160, 1e300), v=(1e160, 1e300), w=(1e160, 1e300)),
     stable("norm", "sqrt", length_of_sum, (sqrt(_sum(_X*_X)),), rows=(1e160, 1e300)),
+    stable("root-of-product", "sqrt", root_of_product,
+           (sqrt(_sum(_X*_X)*_sum(power(_X, 2.0))), sqrt(2.0/_sum(_X*_X))),
+           rows=(1e100, 1e150)),
     stable("root-of-exp", "sqrt", root_of_exp, (sqrt(exp(u)),), u=(750.0, 1400.0)),
     stable("mills-ratio", "div", mills_ratio,
            (w*exp(-u*u)/erfc(u),),
            u=(30.0, 300.0)),
     stable("power-of-exp", "pow", power_of_exp, (power(exp(v), u),),
            u=(1e-3, 1e-2), v=(750.0, 1e4)),
-    stable("quotient-in-cases", "div", quotient_in_cases,
+    stable("quotient-in-cases", "div,mul", quotient_in_cases,
            (where(v > 0.0, u*v/(u + v), kept(u, v))/u,
-            where(v > 0.0, expm1(u*v), kept(u, v))/u), REAL),
+            where(v > 0.0, expm1(u*v), kept(u, v))/u,
+            u/where(v > 0.0, expm1(v*log1p(u)), kept(u, v)),
+            w/(u - v)*where(v > 0.0, exp(v)*expm1(w*u - w*v), kept(u, v))), REAL,
+           rounded=True),
     stable("exp-over-expm1", "mul", exp_over_expm1,
            (v/expm1(u)*exp(u),), u=(750.0, 3000.0)),
     stable("arc-cosine", "acos", arc_cosine, (apply("acos", 1.0 - u),),
            u=(1e-12, 1e-3)),
+    stable("arc-hyperbolic-cosine", "acosh", arc_hyperbolic_cosine,
+           (apply("acosh", 1.0 + u),), u=(1e-12, 1e-3)),
+    stable("softplus-over-argument", "div,mul", softplus_over_argument,
+           (softplus(u*v)/v, softplus(u/v)*v), REAL),
 )
 POWER_NEAR_ONE = stable(
     "power-near-one", "pow", power_near_one,

@@ -1,9 +1,9 @@
 """Stable forms by Taylor series: quotients and differences that vanish at 0.
 
-``f(x)/x`` is accurate as it stands where f is, but its derivative is a difference of two
-numbers that nearly agree. Near 0 a polynomial takes its place, whose derivatives are
-polynomials; so it is with ``f(x) - x`` and ``1/f(x) - 1/x``, whose values cancel. Beyond
-the radius stands what was written. Coefficients are exact until they are rounded.
+``f(x)/x`` is accurate as it stands where f is, but its derivative is a difference of
+two numbers that nearly agree. Near 0 a polynomial takes its place, whose derivatives
+are polynomials; so it is with ``f(x) - x`` and ``1/f(x) - 1/x``, whose values cancel.
+Beyond the radius stands what was written. Coefficients are exact until rounded.
 
 Source: DLMF 4.6, 4.19, 4.24, 4.33, 4.38, 7.6, for the series.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial, reduce
 from math import factorial, pi, sqrt
 from typing import NamedTuple
 
@@ -137,22 +137,27 @@ OVER_ARGUMENT = frozenset((*RADII, "sin", "expm1", "log1p"))
 """Functions that are 0 at 0, with a slope."""
 
 
-def over_argument(op: str, x: Node) -> Node:
-    """``op(x)/x``, and its limit at 0."""
+def near_zero(op: str, x: Node) -> tuple[Node, Node]:
+    """Whether x is near 0, and op(x)/x there."""
     if op == "sin":
-        return apply("spherical_j0", x)
+        return below(x, 1.0), apply("spherical_j0", x)
     if op == "expm1":
-        return apply("exprel", x)
-    plain = apply(op, x) / kept(x, -0.0)
+        return below(x, 1.0), _horner(x, _exprel(), 1.0)
     if op == "log1p":  # log1p(x) = 2*atanh(s)
         s = x / (2.0 + x)
-        near = 2.0 / (2.0 + x) * _horner(s * s, _odd("atanh"), 1 / 9)
-        return where(below(x, 0.5), near, plain)
+        return below(x, 0.5), 2.0 / (2.0 + x) * _horner(s * s, _odd("atanh"), 1 / 9)
     radius = RADII[op]
-    near = _horner(x * x, _odd(op), radius * radius)
+    series = _horner(x * x, _odd(op), radius * radius)
     if op == "erf":
-        near = 2.0 / sqrt(pi) * near
-    return where(below(x, radius), near, plain)
+        series = 2.0 / sqrt(pi) * series
+    return below(x, radius), series
+
+
+def argument_over_expm1(x: Node) -> Node:
+    """``x/expm1(x)``, and its limit at 0; not 1/exprel(x), whose derivative has the
+    square of what overflows."""
+    near, series = near_zero("expm1", x)
+    return where(near, ONE / series, kept(x, -0.0) / expm1(x))
 
 
 class _Factor(NamedTuple):
@@ -177,9 +182,9 @@ def _parts(node: Node) -> _Parts | None:
     others: list[_Factor] = []
     monomial: Poly = {UNIT: Fraction(1)}
     for factor, sign in _factors(node):
-        if is_call(factor, *OVER_ARGUMENT):
-            assert isinstance(factor, graph.Call)
-            functions.append(_Factor(factor, sign, factor.op, factor.args[0]))
+        known = _function(factor)
+        if known is not None:
+            functions.append(_Factor(factor, sign, *known))
             continue
         found = polynomial(factor)
         if len(found) == 1:
@@ -189,6 +194,16 @@ def _parts(node: Node) -> _Parts | None:
         else:
             return None
     return _Parts(functions, monomial, others) if functions else None
+
+
+def _function(node: Node) -> tuple[str, Node] | None:
+    """The name and the argument of a function of OVER_ARGUMENT; log(abs(1 + x)) in two
+    cases is log1p(x) near 0."""
+    if is_call(node, "where") and is_call(args(node)[1], "log1p"):
+        node = args(node)[1] if is_call(args(node)[2], "log") else node
+    if not isinstance(node, graph.Call) or not is_call(node, *OVER_ARGUMENT):
+        return None
+    return node.op, node.args[0]
 
 
 def _factors(node: Node, sign: int = 1, depth: int = 8) -> list[tuple[Node, int]]:
@@ -232,12 +247,35 @@ def removable(node: Node) -> Node | None:
     chosen = [f for f in parts.functions if _is_removable(f, parts)]
     if not chosen:
         return _of_sums(parts)
-    monomial = parts.monomial
-    rest = [f for f in parts.functions if f not in chosen]
+    near = parts.monomial
     for f in chosen:
-        monomial = _raised(monomial, polynomial(f.x), f.sign)
-        rest.append(_Factor(over_argument(f.op, f.x), f.sign))
-    return _built(monomial, [*rest, *parts.others])
+        near = _raised(near, polynomial(f.x), f.sign)
+    others = [f for f in (*parts.functions, *parts.others) if f not in chosen]
+    return _in_cases(chosen, near, parts.monomial, others)
+
+
+def _in_cases(
+    chosen: Sequence[_Factor], near: Poly, far: Poly, others: Sequence[_Factor]
+) -> Node:
+    """``far`` times the chosen functions; ``near`` times them over their arguments
+    where these are all near 0. The other case is hidden from this row."""
+    conditions, series = zip(*(near_zero(f.op, f.x) for f in chosen), strict=True)
+    small = reduce(partial(apply, "and"), dict.fromkeys(conditions))
+    first, *more = chosen
+    hidden = [f._replace(node=kept(f.node, -0.0)) for f in more]
+    forms = [_Factor(x, f.sign) for x, f in zip(series, chosen, strict=True)]
+    outside = far if len(far) == 1 and UNIT not in far else {UNIT: _only(far)}
+    plain = _Factor(kept(to_node(outside), -0.0), 1)
+    return where(
+        small,
+        _built(near, [*forms, *others]),
+        _built({UNIT: Fraction(1)}, [plain, first, *hidden, *others]),
+    )
+
+
+def _only(p: Poly) -> Fraction:
+    (c,) = p.values()
+    return c
 
 
 def _is_removable(f: _Factor, parts: _Parts) -> bool:
@@ -278,11 +316,11 @@ def _of_sums(parts: _Parts) -> Node | None:
             functions = [h for h in parts.functions if h is not f]
             rest = [h for h in (*functions, *parts.others) if h is not g]
             if len(own) > 1 and g.sign == -f.sign:
-                c = _ratio_of(own, found)
-                if c is not None:
-                    form = _Factor(over_argument(f.op, f.x), f.sign)
-                    monomial = multiple(parts.monomial, c**f.sign)
-                    return _built(monomial, [*rest, form])
+                scale = ratio_of(own, found)
+                if scale is not None:
+                    near = _raised(parts.monomial, scale, f.sign)
+                    hidden = _Factor(kept(g.node, -0.0), g.sign)
+                    return _in_two(f, near, parts.monomial, rest, hidden)
             if len(own) == 1 and f.sign == g.sign == 1 and len(found) <= 3:
                 inner = _weighted(f, own, found)
                 if inner is not None:
@@ -290,12 +328,28 @@ def _of_sums(parts: _Parts) -> Node | None:
     return None
 
 
-def _ratio_of(p: Poly, q: Poly) -> Fraction | None:
-    """The literal p/q, if it is one."""
-    if p.keys() != q.keys():
+def _in_two(
+    f: _Factor, near: Poly, far: Poly, others: Sequence[_Factor], hidden: _Factor
+) -> Node:
+    """As :func:`_in_cases`, with a factor that the first case lacks."""
+    small, series = near_zero(f.op, f.x)
+    return where(
+        small,
+        _built(near, [_Factor(series, f.sign), *others]),
+        _built(far, [f, *others, hidden]),
+    )
+
+
+def ratio_of(p: Poly, q: Poly) -> Poly | None:
+    """p/q, if it is one monomial."""
+    if len(p) != len(q) or not p:
         return None
-    ratios = {p[m] / q[m] for m in p}
-    return ratios.pop() if len(ratios) == 1 else None
+    m, c = next(iter(p.items()))
+    for n, d in q.items():
+        scale = _raised({m: c}, {n: d}, -1)
+        if product(scale, q) == p:
+            return scale
+    return None
 
 
 def _weighted(f: _Factor, own: Poly, weights: Poly) -> Node | None:
@@ -307,8 +361,11 @@ def _weighted(f: _Factor, own: Poly, weights: Poly) -> Node | None:
     scale = product(meeting, own)
     if scale is None:
         return None
-    result = to_node(scale) * over_argument(f.op, f.x)
-    return result + to_node(rest) * f.node if rest else result
+    small, series = near_zero(f.op, f.x)
+    near = to_node(scale) * series
+    if rest:
+        near = near + to_node(rest) * (f.x * series)
+    return where(small, near, kept(to_node(weights), -0.0) * f.node)
 
 
 def power_of_one_plus(node: Node) -> Node | None:

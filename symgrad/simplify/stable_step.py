@@ -137,6 +137,15 @@ def unguarded(node: Node) -> Node:
     return node
 
 
+def unpowered(node: Node) -> Node:
+    """The power of ``1 + x`` that a rule has split into cases; else the node itself."""
+    if is_call(node, "where") and is_call(args(node)[2], "pow"):
+        base, n = args(args(node)[2])
+        if is_call(base, "fma"):
+            return power(args(base)[2], n)
+    return node
+
+
 def below(node: Node, bound: float) -> Node:
     """The condition ``abs(node) < bound``."""
     return graph.comparison("lt", absolute(node), bound)
