@@ -6,7 +6,7 @@ sums of exponentials; Maechler, Accurately computing log(1 - exp(-|a|)), 2012.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from functools import reduce
 from itertools import permutations
@@ -653,20 +653,36 @@ def other_bases(base: float) -> Callable[[Node], Node | None]:
 
 
 def exp_of_logs(node: Node) -> Node | None:
-    """``exp(x + log(y)) -> y*exp(x)``, ``exp(y*log(x)) -> x**y``."""
-    rest: list[Term] = []
+    """``exp(x + log(y)) -> y*exp(x)``, ``exp(y*log(x)) -> x**y``. The exponential in
+    two halves: y may be small where exp(x) overflows. Powers, which may overflow while
+    the rest underflows, are formed where there is no rest."""
+    found = terms(args(node)[0])
+    bases = [_exp_of_term(c, part) for c, part in found]
+    if all(base is None for base in bases):
+        return None
+    known = [base for base in bases if base is not None]
+    if len(known) == len(bases):
+        apart = len(known) > 2 or any(is_call(base, "pow") for base in known)
+        return None if apart and len(known) > 1 else _product_of_bases(known)
+    logs = [k for k, (c, part) in enumerate(found) if is_call(part, "log", "log1p")]
+    taken = [k for k in logs if bases[k] is not None and abs(found[k][0]) == 1]
+    if len(taken) != 1:
+        return None
+    (k,) = taken
+    root = exp(half(total(found[:k] + found[k + 1 :])))
+    (c, _), base = found[k], bases[k]
+    assert base is not None
+    return root / args(base)[1] * root if c < 0 else base * root * root
+
+
+def _product_of_bases(bases: Iterable[Node]) -> Node:
     outside = ONE
-    for c, part in terms(args(node)[0]):
-        base = _exp_of_term(c, part)
-        if base is None:
-            rest.append((c, part))
-        elif is_call(base, "div") and args(base)[0] is ONE:
+    for base in bases:
+        if is_call(base, "div") and args(base)[0] is ONE:
             outside = over(outside, args(base)[1])
         else:
             outside = times(outside, base)
-    if outside is ONE:
-        return None
-    return times(outside, exp(total(rest))) if rest else outside
+    return outside
 
 
 def _exp_of_term(c: Fraction, part: Node) -> Node | None:
@@ -816,7 +832,8 @@ LOGS = (
     stable("log10", "log10", other_bases(10.0), (apply("log10", 1.0 + u),),
            u=(1e-12, 1e-3)),
     stable("exp-of-logs", "exp", exp_of_logs,
-           (exp(u + log(v)), exp(-u*log(v)), exp(log(v) - log(w))),
+           (exp(0.01*u + log(v)), exp(-u*log(v)), exp(log(v) - log(w)),
+            exp(0.01*u - log(w))),
            u=(1.0, 60.0), v=(2.0, 1e4), w=(1e10, 1e100)),
 )
 ZERO_TIMES_LOG = stable(
