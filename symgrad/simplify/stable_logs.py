@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from functools import reduce
 from itertools import permutations
+from math import inf
 from typing import NamedTuple
 
 from symgrad import graph
-from symgrad.graph import Const, Node, Reduce
+from symgrad.graph import Const, Index, Node, Reduce
 from symgrad.ops import apply
 from symgrad.simplify.rule import REAL, provably_nonnegative
 from symgrad.simplify.stable_algebra import (
@@ -23,8 +24,10 @@ from symgrad.simplify.stable_algebra import (
     constant,
     difference,
     is_call,
+    multiple,
     number,
     over,
+    polynomial,
     radicand,
     split_coefficient,
     terms,
@@ -50,6 +53,7 @@ from symgrad.simplify.stable_step import (
     maximum,
     negative,
     opposite,
+    plain_difference,
     power,
     sigmoid,
     sin,
@@ -347,6 +351,66 @@ def log_of_reduced(node: Node) -> Node | None:
     return shift + log(shifted_reduce(inside, e, shift))
 
 
+def logsumexp_minus_element(node: Node) -> Node | None:
+    """``logsumexp(z) - z[k] -> softplus(logsumexp of the others - z[k])``, as precise
+    where z[k] is far above the others: a confident cross-entropy; so its derivative."""
+    parts = terms(node)
+    for p in parts:
+        if not isinstance(p[1], Reduce) or p[1].kind != "logsumexp":
+            continue
+        if len(p[1].indices) != 1:
+            continue
+        (j,), body = p[1].indices, p[1].body
+        place = _element_in(parts, -p[0], body, j)
+        if place is None:
+            continue
+        element = graph.substitute(body, {j: place})
+        taken = tuple((-p[0] * c, n) for c, n in terms(element))
+        if taken and all(t in parts for t in taken):
+            same = graph.comparison("eq", j, place)
+            rest = graph.reduce_("logsumexp", [j], where(same, -inf, body))
+            form = softplus(plain_difference(rest, element))
+            return with_form(parts, (p, *taken), p[0], form)
+    return None
+
+
+def _element_in(
+    parts: Sequence[Term], scale: Fraction, body: Node, j: Index
+) -> Node | None:
+    """The k for which some of the parts are ``scale`` times the body at j = k."""
+    for c, piece in terms(body):
+        if j in piece.free:
+            for q in parts:
+                same = q[0] == scale * c
+                place = _place_of(q[1], piece, j) if same else None
+                if place is not None:
+                    return place
+    return None
+
+
+def _place_of(x: Node, body: Node, j: Index) -> Node | None:
+    """The k for which ``x`` is the body at j = k; not for a k that runs over all."""
+    pending, place = [(body, x)], None
+    for _ in range(_LARGEST_ELEMENT):
+        if not pending:
+            break
+        a, b = pending.pop()
+        if a is j:
+            place = b if place is None else place
+            if b is not place:
+                return None
+        elif a is not b:
+            alike = type(a) is type(b) and len(a.children) == len(b.children)
+            if not alike or j not in a.free:
+                return None
+            pending.extend(zip(a.children, b.children, strict=True))
+    if place is None or pending or isinstance(place, Index):
+        return None
+    return place if graph.substitute(body, {j: place}) is x else None
+
+
+_LARGEST_ELEMENT = 100
+
 # --------------------------------------------------------------------------------------
 # Products
 # --------------------------------------------------------------------------------------
@@ -454,6 +518,27 @@ def log_cosh_by_softplus(node: Node) -> Node | None:
         taken = tuple((-p[0] * c / 2, n) for c, n in terms(inside))
         if taken and all(t in parts for t in taken):
             return with_form(parts, (p, log2, *taken), p[0], _log_cosh(half(inside)))
+    return None
+
+
+def entropy_of_sigmoid(node: Node) -> Node | None:
+    """``softplus(x) - x*sigmoid(x)``, which is even, from its side without
+    cancellation."""
+    parts = terms(node)
+    for p in parts:
+        x = argument(p[1], "softplus")
+        if x is None:
+            continue
+        for q in parts:
+            if multiple(polynomial(q[1]), q[0]) != multiple(
+                polynomial(x * sigmoid(x)), -p[0]
+            ):
+                continue
+            y = negative(x)
+            high = kept(softplus(y), x * sigmoid(y))
+            low = kept(p[1], -(x * sigmoid(x)))
+            form = where(graph.comparison("gt", x, 0.0), high, low)
+            return with_form(parts, (p, q), p[0], form)
     return None
 
 
@@ -774,6 +859,7 @@ def _may_be(y: Node, pole: float) -> bool:
 
 _ROW = graph.index(4)
 _X = graph.load(graph.input_("rows", (4,)), [_ROW])
+_THIRD: dict[Index, Node] = {_ROW: graph.const(2)}
 
 
 def _sum(body: Node) -> Node:
@@ -786,6 +872,9 @@ _WIDE = (1.0, 850.0)
 LOGS = (
     stable("log-of-mixed-sigmoids", "log", log_of_mixed_sigmoids,
            (log(sigmoid(u) + sigmoid(-u)*exp(-v)),), u=(5.0, 30.0), v=(0.1, 3.0)),
+    stable("entropy-of-sigmoid", "sub,add", entropy_of_sigmoid,
+           (softplus(u) - u*sigmoid(u), v + u*sigmoid(u) - softplus(u)),
+           u=(10.0, 300.0), v=(1e-99, 1e-90)),
     stable("log-cosh-by-softplus", "sub,add", log_cosh_by_softplus,
            (u + softplus(-2.0*u) - log(graph.const(2.0)),), u=(1e-9, 1e-3)),
     stable("log-of-expm1", "log", log_of_expm1,
@@ -827,6 +916,9 @@ LOGS = (
            u=_WIDE),
     stable("log-of-expm1-plus-one", "log1p", log1p_of_special,
            (log1p(expm1(u)), log1p(tanh(-u))), u=(10.0, 850.0)),
+    stable("logsumexp-minus-element", "sub,add", logsumexp_minus_element,
+           (graph.reduce_("logsumexp", [_ROW], _X) - graph.substitute(_X, _THIRD),),
+           rows=(1.0, 3000.0)),
     stable("log2", "log2", other_bases(2.0), (apply("log2", 1.0 + exp(u)),),
            u=(600.0, 850.0)),
     stable("log10", "log10", other_bases(10.0), (apply("log10", 1.0 + u),),

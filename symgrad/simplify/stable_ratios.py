@@ -246,21 +246,24 @@ def mills_ratio(node: Node) -> Node | None:
 
 
 def exp_over_expm1(node: Node) -> Node | None:
-    """``y/expm1(x)*exp(x) -> -y/expm1(-x)``: neither factor overflows."""
-    found = factors(node)
+    """``y/expm1(x)*exp(x) -> -y/expm1(-x)``, where neither factor overflows;
+    ``exp(x)/expm1(x)**2 -> 1/(2*sinh(x/2))**2``."""
+    found = []
+    for f, sign in factors(node):
+        count, base = _repetitions(f)
+        known = is_call(base, "expm1")
+        found += [(base, sign)] * count if known else [(f, sign)]
     for above, sign in found:
         if sign < 0 or not is_call(above, "exp"):
             continue
-        for under, s in found:
-            if s < 0 and is_call(under, "expm1") and args(under) == args(above):
-                rest = [f for f in found if f != (above, sign)]
-                rest.remove((under, s))
-                result = constant(Fraction(-1))
-                for f, k in rest:
-                    result = times_constant(
-                        Fraction(1), result * f if k > 0 else result / f
-                    )
-                return result / expm1(negative(args(above)[0]))
+        (x,) = args(above)
+        under = [f for f in found if f[1] < 0 and f[0] is expm1(x)]
+        rest = [f for f in found if f[0] is not above and f not in under]
+        if len(under) == 1:
+            return _product_of(constant(Fraction(-1)) / expm1(negative(x)), rest)
+        if len(under) == 2:
+            root = 2.0 * sinh(half(x))
+            return _product_of(ONE, [*rest, (root, -1), (root, -1)])
     return None
 
 
@@ -602,8 +605,8 @@ RATIOS = (
             u/where(v > 0.0, expm1(v*log1p(u)), kept(u, v)),
             w/(u - v)*where(v > 0.0, exp(v)*expm1(w*u - w*v), kept(u, v))), REAL,
            rounded=True),
-    stable("exp-over-expm1", "mul", exp_over_expm1,
-           (v/expm1(u)*exp(u),), u=(750.0, 3000.0)),
+    stable("exp-over-expm1", "mul,div", exp_over_expm1,
+           (v/expm1(u)*exp(u), exp(u)/power(expm1(u), 2.0)), u=(750.0, 3000.0)),
     stable("arc-cosine", "acos", arc_cosine, (apply("acos", 1.0 - u),),
            u=(1e-12, 1e-3)),
     stable("arc-hyperbolic-cosine", "acosh", arc_hyperbolic_cosine,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations, permutations
+from math import pi
 
 from symgrad import graph
 from symgrad.graph import Node
@@ -17,6 +18,7 @@ from symgrad.ops import apply
 from symgrad.simplify.rule import REAL
 from symgrad.simplify.stable_algebra import (
     ONE,
+    ZERO,
     Monomial,
     Poly,
     Term,
@@ -521,6 +523,47 @@ sigmoids_apart = _angles(
 )
 
 
+_NODES = (
+    (0.1834346424956498, 0.362683783378362),
+    (0.525532409916329, 0.3137066458778873),
+    (0.7966664774136267, 0.22238103445337448),
+    (0.9602898564975363, 0.10122853629037626),
+)
+"""Half of the nodes and weights of Gauss and Legendre. (DLMF 3.5.)"""
+
+
+def difference_of_erf(node: Node) -> Node | None:
+    """``erf(a) - erf(b)``, and of erfc: in the tails by erfc of both, and where a and b
+    are near each other the integral between them by eight points of Gauss and Legendre.
+    """
+    parts = terms(node)
+    for op in ("erf", "erfc"):
+        for p, q, a, b in _opposites(parts, op):
+            apart = difference(a, b)
+            if apart is not None:
+                form = _integral_of_erf(a, b, apart, kept(p[1], -q[1]), op == "erf")
+                return with_form(parts, (p, q), p[0], form)
+    return None
+
+
+def _integral_of_erf(a: Node, b: Node, apart: Node, plain: Node, rising: bool) -> Node:
+    middle, reach = _middle(a, b), half(apart)
+    near = ZERO
+    for x, weight in _NODES:
+        for place in (middle - x * reach, middle + x * reach):
+            near = near + weight * exp(-(place * place))
+    near = 2.0 / pi**0.5 * (reach * near)
+    close = below(apart * (1.0 + absolute(middle)), 0.5)
+    low, high = (apply(f, a, b) for f in ("minimum", "maximum"))
+    right, left = graph.comparison("gt", low, 0.5), graph.comparison("lt", high, -0.5)
+    tails = where(
+        right, kept(erfc(b), -erfc(a)), kept(erfc(negative(a)), -erfc(negative(b)))
+    )
+    if not rising:
+        near, tails = -near, -tails
+    return where(close, near, where(apply("or", right, left), tails, plain))
+
+
 def cosh_minus_sinh(node: Node) -> Node | None:
     """``cosh(x) - sinh(x) -> exp(-x)``, and with a sum ``exp(x)``."""
     parts = terms(node)
@@ -830,6 +873,9 @@ SUMS = (
            (tanh(u + v) - tanh(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
     stable("sigmoids-apart", "sub,add", sigmoids_apart,
            (sigmoid(u + v) - sigmoid(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("difference-of-erf", "sub,add", difference_of_erf,
+           (erf(u + v) - erf(u), erfc(u) - erfc(u + v)), rounded=True,
+           u=(0.1, 20.0), v=(1e-9, 2.0)),
     stable("cosh-minus-sinh", "sub,add", cosh_minus_sinh,
            (cosh(u) - sinh(u),), u=(5.0, 300.0)),
     stable("quotient-minus-one", "sub,add", quotient_minus_one,
