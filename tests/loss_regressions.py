@@ -25,6 +25,15 @@ def _largest(m: Any, c: Any, u: Any, y: Any) -> Any:
     return m.sum(m.max(weights @ m.min(y - u, -1), (1, 2)))
 
 
+def _poisson_of_mean(m: Any, u: Any) -> Any:
+    x = u**2 + 0.6
+    return m.sum(m.exp(x * m.log(x) - x - m.lgamma(x + 1)))
+
+
+def _gathered_classes(m: Any, b: Any, x: Any, k: Any) -> Any:
+    return m.sum(x * (b - m.logsumexp(b, 1, True))[:, k])
+
+
 def _weighed(m: Any, z: Any, x: Any, v: Any) -> Any:
     return m.min(z * (m.softmax(x, 0) @ v))
 
@@ -91,6 +100,12 @@ ROWS: tuple[Row, ...] = (
     ('sum(amax(einsum("ijl,lk->ijk", softmax(sigmoid(c), axis=1)**-1, '
      'min(y - u, axis=-1)), axis=(1, 2)))', _largest,
      {"c": "3 4 4", "u": "3"}, {"y": "4 4 3"}),
+    # a power overflowed that stood in a sum of exponents
+    ("sum(exp((u**2 + 0.6)*log(u**2 + 0.6) - (u**2 + 0.6) - lgamma(u**2 + 1.6)))",
+     _poisson_of_mean, {"u": "5 normal 20"}, {}),
+    # an index of the gather was taken for that of the classes
+    ("sum(x * (b - logsumexp(b, axis=1, keepdims=True))[:, k])", _gathered_classes,
+     {"b": "2 2"}, {"x": "2 2 4", "k": "2 4 int 2"}),
     ("sum(a / len(x) * u)", lambda m, u, a, x: m.sum(a / len(x) * u),
      {"u": "3"}, {"a": "3", "x": "5 6"}),
     ("sum(-(z * (y @ v)))", lambda m, z, y, v: m.sum(-(z * (y @ v))),

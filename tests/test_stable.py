@@ -11,7 +11,7 @@ from symgrad.interpret import evaluate
 from symgrad.ops import apply
 from symgrad.simplify import STABLE, simplify
 from symgrad.simplify.stable import LATE, STABILISE
-from symgrad.simplify.stable_step import Stable, below, exp, sqrt, stable, u
+from symgrad.simplify.stable_step import Stable, below, exp, sqrt, stable, u, v
 
 SAMPLES = 12
 SLACK = 2.0
@@ -115,6 +115,15 @@ def test_long_sums_are_left_alone():
     for term in terms[1:]:
         total = total - term
     assert simplify([total], ["stabilise"]).roots[0] is not None
+
+
+@pytest.mark.parametrize("c", [5e-324, 1e-300, 1e308])
+def test_literals_whose_squares_or_quotients_no_double_holds(c):
+    node = c * (u * u) - c * (c * (v * v))
+    (found,) = simplify([node], ["canonicalise", "stabilise"]).roots
+    values = {"?u": np.array(3.0), "?v": np.array(1.0)}
+    before, after = evaluate([node, found], values)
+    np.testing.assert_array_equal(after, before)
 
 
 def test_condition_keeps_the_other_branch():

@@ -5,8 +5,8 @@ from ``t = 1 - tanh(abs(x))``, which tanh needs anyway, it is ``t*(2 - t)``.
 ``sigmoid(x)`` and ``sigmoid(-x)``, whose product is the derivative of sigmoid, both
 come from ``sigmoid(-abs(x))``.
 
-What is done to a function is done to it at all indices: an element that is compared with
-the maximum over all of them must have the same bits.
+What is done to a function is done to it at all indices: an element that is compared
+with the maximum over all of them must have the same bits.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ _ONE = graph.const(1.0)
 def share_exponentials(roots: Sequence[Node]) -> list[Node]:
     """The roots with such pairs computed from one exponential."""
     order = graph.walk(roots)
-    slopes = {
-        _renamed(x) for node in order if (x := _slope_of_tanh(node)) is not None
-    }
+    slopes = {_renamed(x) for node in order if (x := _slope_of_tanh(node)) is not None}
     pairs = _opposite_sigmoids(order)
     if not slopes and not pairs:
         return list(roots)

@@ -320,9 +320,7 @@ def log_of_mixed_sigmoids(node: Node) -> Node | None:
         if opposite(args(lows[0])[0], x):
             lacking = lows[0] * expm1(args(exps[0])[0])
             high = graph.comparison("gt", lacking, -0.5)
-            return where(
-                high, log1p(where(high, lacking, 0.0)), log(kept(one, other))
-            )
+            return where(high, log1p(where(high, lacking, 0.0)), log(kept(one, other)))
     return None
 
 
@@ -367,8 +365,11 @@ def logsumexp_minus_element(node: Node) -> Node | None:
         element = graph.substitute(body, {j: place})
         taken = tuple((-p[0] * c, n) for c, n in terms(element))
         if taken and all(t in parts for t in taken):
-            same = graph.comparison("eq", j, place)
-            rest = graph.reduce_("logsumexp", [j], where(same, -inf, body))
+            taken_up = (body.free - {j}) | place.free
+            (k,) = graph.canonical_indices([j.extent], taken_up)
+            same = graph.comparison("eq", k, place)
+            body = graph.substitute(body, {j: k})
+            rest = graph.reduce_("logsumexp", [k], where(same, -inf, body))
             form = softplus(plain_difference(rest, element))
             return with_form(parts, (p, *taken), p[0], form)
     return None

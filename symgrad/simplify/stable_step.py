@@ -49,8 +49,15 @@ def stable(
     **at: tuple[float, float],
 ) -> Stable:
     """A row of the table of stable forms."""
+
+    def rewrite(node: Node) -> Node | None:
+        try:
+            return apply(node)
+        except OverflowError:  # a coefficient that no double holds
+            return None
+
     own = tuple(heads.split(","))
-    return Stable(name, own, kind, apply, tuple(examples), at=at, rounded=rounded)
+    return Stable(name, own, kind, rewrite, tuple(examples), at=at, rounded=rounded)
 
 
 u, v, w = wild("u"), wild("v"), wild("w")

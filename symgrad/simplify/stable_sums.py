@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations, permutations
-from math import pi
+from math import isqrt, pi
 
 from symgrad import graph
 from symgrad.graph import Node
@@ -143,8 +143,9 @@ def _integer_power(x: Node, k: Fraction) -> Node:
 
 
 def _exact_root(c: Fraction) -> Fraction | None:
-    above, below_ = (round(float(n) ** 0.5) for n in (c.numerator, c.denominator))
-    root = Fraction(above, below_) if below_ else Fraction(0)
+    if c < 0:
+        return None
+    root = Fraction(isqrt(c.numerator), isqrt(c.denominator))
     return root if root * root == c else None
 
 
@@ -514,9 +515,7 @@ difference_of_sinh = _angles(
 difference_of_cosh = _angles(
     "cosh", lambda a, b, gap: 2.0 * sinh(half(gap)) * sinh(_middle(a, b))
 )
-difference_of_tanh = _angles(
-    "tanh", lambda a, b, gap: sinh(gap) / cosh(a) / cosh(b)
-)
+difference_of_tanh = _angles("tanh", lambda a, b, gap: sinh(gap) / cosh(a) / cosh(b))
 sigmoids_apart = _angles(
     "sigmoid",
     lambda a, b, gap: sigmoid(a) * sigmoid(negative(b)) * -expm1(negative(gap)),
@@ -587,7 +586,6 @@ def quotient_minus_one(node: Node) -> Node | None:
         if apart is not None:
             return with_form(parts, (p, literal), -literal[0], apart / b)
     return None
-
 
 
 # --------------------------------------------------------------------------------------
