@@ -117,9 +117,9 @@ def _is_element(x: Node, parts: _Exponentials) -> bool:
         return False
     for names in permutations(own, len(bound)):
         mapping: dict[Index, Node] = dict(zip(bound, names, strict=True))
-        if all(i.extent is n.extent for i, n in zip(bound, names, strict=True)):
-            if graph.substitute(parts.body, mapping) is x:
-                return True
+        alike = all(i.extent is n.extent for i, n in zip(bound, names, strict=True))
+        if alike and graph.substitute(parts.body, mapping) is x:
+            return True
     return False
 
 

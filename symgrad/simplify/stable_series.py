@@ -21,22 +21,12 @@ from symgrad.graph import Node
 from symgrad.ops import apply
 from symgrad.simplify.rule import REAL
 from symgrad.simplify.stable_algebra import (
-    ONE,
     UNIT,
     Poly,
-    Term,
-    args,
-    is_call,
     multiple,
-    number,
     polynomial,
     product,
-    split_coefficient,
-    terms,
-    times,
     to_node,
-    total,
-    without,
 )
 from symgrad.simplify.stable_step import (
     below,
@@ -55,6 +45,18 @@ from symgrad.simplify.stable_step import (
     w,
     where,
 )
+from symgrad.simplify.stable_terms import (
+    ONE,
+    Term,
+    args,
+    is_call,
+    number,
+    split_coefficient,
+    terms,
+    times,
+    total,
+    without,
+)
 
 # --------------------------------------------------------------------------------------
 # Series
@@ -69,7 +71,9 @@ def _inverse_series(found: Sequence[Fraction]) -> list[Fraction]:
     """The coefficients of 1/p for a series p that starts with 1."""
     result = [Fraction(1)]
     for k in range(1, len(found)):
-        result.append(-sum(found[j] * result[k - j] for j in range(1, k + 1)))
+        result.append(
+            -sum((found[j] * result[k - j] for j in range(1, k + 1)), Fraction(0))
+        )
     return result
 
 

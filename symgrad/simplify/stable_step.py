@@ -11,7 +11,7 @@ from symgrad import graph
 from symgrad.graph import Node
 from symgrad.ops import apply
 from symgrad.simplify.rule import STABLE, Step, wild
-from symgrad.simplify.stable_algebra import (
+from symgrad.simplify.stable_terms import (
     Term,
     args,
     is_call,
@@ -69,7 +69,8 @@ sinh, cosh, tanh = (partial(apply, f) for f in ("sinh", "cosh", "tanh"))
 atan, atan2, atanh = (partial(apply, f) for f in ("atan", "atan2", "atanh"))
 sigmoid, softplus = (partial(apply, f) for f in ("sigmoid", "softplus"))
 erf, erfc = partial(apply, "erf"), partial(apply, "erfc")
-logaddexp, where = partial(apply, "logaddexp"), partial(apply, "where")
+log1mexp, logaddexp = partial(apply, "log1mexp"), partial(apply, "logaddexp")
+where = partial(apply, "where")
 absolute, equal, maximum = (partial(apply, f) for f in ("abs", "eq", "maximum"))
 
 

@@ -1,0 +1,81 @@
+"""Stable forms of variances and covariances: data relative to their means."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from symgrad import graph
+from symgrad.graph import Node
+from symgrad.simplify.stable_algebra import multiple, plus, polynomial, product
+from symgrad.simplify.stable_differences import with_form
+from symgrad.simplify.stable_terms import ONE, Term, args, is_call, number, terms, times
+
+
+def variance(node: Node) -> Node | None:
+    """``mean(x*y) - mean(x)*mean(y) -> mean((x - mean(x))*(y - mean(y)))``, also with
+    sums. Not where the data are shifted already, as those of ``var``.
+
+    Source: Chan, Golub & LeVeque, The American Statistician 37 (1983) 242.
+    """
+    parts = terms(node)
+    inside = {p: _reductions(p[1]) for p in parts}
+    means = [p for p in parts if len(inside[p]) == 1]
+    products = [p for p in parts if len(inside[p]) == 2]
+    for p, q in ((p, q) for p in means for q in products):
+        squares, sums = inside[p], inside[q]
+        (whole,), (a, b) = squares, sums
+        if not _is_product(whole, a, b):
+            continue
+        count = ONE
+        for i in whole.indices:
+            count = times(count, graph.to_float(i.extent))
+        balance = plus(_times_poly(p, a * b), _times_poly(q, whole * count))
+        if balance:
+            continue
+        inner = (a.body - a / count) * (b.body - b / count)
+        centred = graph.reduce_("sum", whole.indices, inner)
+        scale = _replaced(p[1], whole, centred)
+        if scale is not None:
+            return with_form(parts, (p, q), p[0], scale)
+    return None
+
+
+def _times_poly(term: Term, factor: Node) -> dict:
+    found = product(multiple(polynomial(term[1]), term[0]), polynomial(factor))
+    return {frozenset(): Fraction(1)} if found is None else found
+
+
+def _reductions(node: Node, depth: int = 6) -> list[graph.Reduce]:
+    """The sums that are factors of a product, each as often as it occurs."""
+    if isinstance(node, graph.Reduce) and node.kind == "sum":
+        return [node]
+    if depth and is_call(node, "mul"):
+        return [r for a in args(node) for r in _reductions(a, depth - 1)]
+    if depth and is_call(node, "div"):
+        return _reductions(args(node)[0], depth - 1)
+    if depth and is_call(node, "pow") and number(args(node)[1]) == 2:
+        return _reductions(args(node)[0], depth - 1) * 2
+    return []
+
+
+def _is_product(whole: graph.Reduce, a: graph.Reduce, b: graph.Reduce) -> bool:
+    if not whole.indices == a.indices == b.indices or not a.body.free:
+        return False
+    if any(is_call(n, "stop_gradient") for n in graph.walk((a.body, b.body))):
+        return False
+    both = product(polynomial(a.body), polynomial(b.body))
+    return both is not None and both == polynomial(whole.body)
+
+
+def _replaced(node: Node, old: Node, new: Node, depth: int = 6) -> Node | None:
+    """A product with one factor exchanged."""
+    if node is old:
+        return new
+    if depth and is_call(node, "mul", "div"):
+        a, b = args(node)
+        left = _replaced(a, old, new, depth - 1)
+        if left is not None:
+            return graph.rebuild(node, (left, b))
+        right = _replaced(b, old, new, depth - 1) if is_call(node, "mul") else None
+        return None if right is None else graph.rebuild(node, (a, right))
+    return None
