@@ -18,6 +18,7 @@ from symgrad.simplify.stable_fractions import difference
 from symgrad.simplify.stable_step import (
     absolute,
     atan2,
+    atanh,
     below,
     cos,
     cosh,
@@ -285,6 +286,17 @@ def _integral_of_erf(a: Node, b: Node, apart: Node, plain: Node, rising: bool) -
     if not rising:
         near, tails = -near, -tails
     return where(close, near, where(apply("or", right, left), tails, plain))
+
+
+def log_odds_of_normal(node: Node) -> Node | None:
+    """``log(erfc(-x)/2) - log(erfc(x)/2) -> 2*atanh(erf(x))`` near 0."""
+    parts = terms(node)
+    for p, q, a, b in _opposites(parts, "loghalferfc"):
+        if opposite(a, b):
+            near = 2.0 * atanh(erf(where(below(b, 1.0), b, 0.0)))
+            form = where(below(b, 1.0), near, kept(p[1], -q[1]))
+            return with_form(parts, (p, q), p[0], form)
+    return None
 
 
 def cosh_minus_sinh(node: Node) -> Node | None:

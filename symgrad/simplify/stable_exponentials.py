@@ -29,6 +29,7 @@ from symgrad.simplify.stable_terms import (
     args,
     constant,
     is_call,
+    number,
     over,
     split_coefficient,
     terms,
@@ -187,3 +188,18 @@ def factors(node: Node, sign: int = 1, depth: int = 12) -> list[tuple[Node, int]
     if depth and is_call(node, "neg"):
         return [(graph.const(-1.0), sign), *factors(args(node)[0], sign, depth - 1)]
     return [(node, sign)]
+
+
+def product_of(node: Node, rest: Sequence[tuple[Node, int]]) -> Node:
+    """``node`` times factors with exponents 1 and -1."""
+    c = Fraction(1)
+    for factor, sign in rest:
+        value = number(factor)
+        if value:
+            c *= value**sign
+        elif sign > 0:
+            node = times(factor, node)
+    for factor, sign in rest:
+        if sign < 0 and not number(factor):
+            node = node / factor
+    return times_constant(c, node)

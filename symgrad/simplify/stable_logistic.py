@@ -14,6 +14,7 @@ from symgrad.simplify.stable_exponentials import (
     exponentials,
     factors,
     is_shifted,
+    product_of,
     reduced_exponentials,
     reduced_top,
     shifted,
@@ -28,6 +29,7 @@ from symgrad.simplify.stable_step import (
     opposite,
     plain_difference,
     sigmoid,
+    sinh,
     tanh,
     times_constant,
     unguarded,
@@ -146,6 +148,21 @@ def hyperbolic_tangent(node: Node) -> Node | None:
     if mine != {x, y} or pair[0].c != pair[1].c:
         return None
     return times_constant(c / d / pair[0].c, tanh(half(plain_difference(x, y))))
+
+
+def hyperbolic_cotangent(node: Node) -> Node | None:
+    """``y*cosh(x)/sinh(x) -> y/tanh(x)``, where cosh and sinh overflow."""
+    found = factors(node)
+    for above, sign in found:
+        if sign < 0 or not is_call(above, "cosh"):
+            continue
+        (x,) = args(above)
+        for under, s in found:
+            if s < 0 and under is sinh(x):
+                rest = [f for f in found if f != (above, sign)]
+                rest.remove((under, s))
+                return product_of(ONE / tanh(x), rest)
+    return None
 
 
 def _same_size(a: Node, b: Node) -> bool:

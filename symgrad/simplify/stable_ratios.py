@@ -4,7 +4,7 @@ small numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from functools import reduce
 
@@ -14,9 +14,10 @@ from symgrad.ops import apply
 from symgrad.simplify.rule import REAL, provably_nonnegative
 from symgrad.simplify.stable_algebra import Monomial, Poly, polynomial, product, to_node
 from symgrad.simplify.stable_differences import root_of_square
-from symgrad.simplify.stable_exponentials import as_exponential, factors
+from symgrad.simplify.stable_exponentials import as_exponential, factors, product_of
 from symgrad.simplify.stable_fractions import ratio
 from symgrad.simplify.stable_logistic import (
+    hyperbolic_cotangent,
     hyperbolic_tangent,
     logistic,
     repetitions,
@@ -130,10 +131,10 @@ def exp_over_expm1(node: Node) -> Node | None:
         under = [f for f in found if f[1] < 0 and f[0] is expm1(x)]
         rest = [f for f in found if f[0] is not above and f not in under]
         if len(under) == 1:
-            return _product_of(constant(Fraction(-1)) / expm1(negative(x)), rest)
+            return product_of(constant(Fraction(-1)) / expm1(negative(x)), rest)
         if len(under) == 2:
             root = 2.0 * sinh(half(x))
-            return _product_of(ONE, [*rest, (root, -1), (root, -1)])
+            return product_of(ONE, [*rest, (root * root, -1)])
     return None
 
 
@@ -155,23 +156,8 @@ def quotient_in_cases(node: Node) -> Node | None:
             else:
                 other = other / b
             rest = [f for i, f in enumerate(found) if i not in (j, k)]
-            return _product_of(where(condition, better, other), rest)
+            return product_of(where(condition, better, other), rest)
     return None
-
-
-def _product_of(node: Node, rest: Sequence[tuple[Node, int]]) -> Node:
-    """``node`` times factors with exponents 1 and -1."""
-    c = Fraction(1)
-    for factor, sign in rest:
-        value = number(factor)
-        if value:
-            c *= value**sign
-        elif sign > 0:
-            node = times(factor, node)
-    for factor, sign in rest:
-        if sign < 0 and not number(factor):
-            node = node / factor
-    return times_constant(c, node)
 
 
 def _without_factor(near: Node, b: Node) -> Node | None:
@@ -187,7 +173,7 @@ def _without_factor(near: Node, b: Node) -> Node | None:
             rest.remove((part, sign))
             small = over_b * apply("exprel", inside)
             plain = part / kept(b, -0.0)
-            return _product_of(where(below(inside, 1.0), small, plain), rest)
+            return product_of(where(below(inside, 1.0), small, plain), rest)
     return _ratio_without_factor(near, b)
 
 
@@ -262,10 +248,10 @@ def root_of_product(node: Node) -> Node | None:
     rest = [f for f in found if f not in sums]
     if len(found) < 2 or not sums or not all(provably_nonnegative(f) for f, _ in rest):
         return None
-    result = _product_of(ONE, rest)
+    result = product_of(ONE, rest)
     result = ONE if result is ONE else sqrt(result)
     lengths = [(length_of_sum(sqrt(f)), s) for f, s in sums]
-    return _product_of(result, [(x, s) for x, s in lengths if x is not None])
+    return product_of(result, [(x, s) for x, s in lengths if x is not None])
 
 
 def root_of_exp(node: Node) -> Node | None:
@@ -328,7 +314,7 @@ def softplus_over_argument(node: Node) -> Node | None:
             continue
         (x,) = args(f)
         rest = [g for j, g in enumerate(found) if j != k]
-        outside = _product_of(ONE, rest)
+        outside = product_of(ONE, rest)
         scale, own = polynomial(outside), polynomial(x)
         if len(scale) != 1 or not 1 <= len(own) <= 3:
             continue
@@ -373,6 +359,8 @@ RATIOS = (
            (exp(u)/(1.0 + exp(u)), exp(u)/(exp(u) + exp(v)), w/(1.0 + exp(-u)),
             exp(-u)/power(1.0 + exp(-u), 2.0), 3.0/(2.0 + 5.0*exp(-u))),
            u=(711.0, 3000.0), v=(710.0, 3000.0), w=(1.0, 2.0)),
+    stable("hyperbolic-cotangent", "div,mul", hyperbolic_cotangent,
+           (v*cosh(u)/sinh(u)/w,), u=(750.0, 3000.0)),
     stable("quotient-of-expm1", "div", quotient_of_expm1,
            (exp(u)/expm1(u), expm1(2.0*u)/expm1(u)), u=(750.0, 3000.0)),
     stable("expm1-over-argument", "div", quotient_of_expm1,

@@ -42,6 +42,7 @@ from symgrad.simplify.stable_differences import (
     difference_of_tanh,
     exact_root,
     exponential_minus_one,
+    log_odds_of_normal,
     plain_sum,
     power_minus_one,
     root_of_square,
@@ -95,7 +96,7 @@ from symgrad.simplify.stable_terms import (
     total,
     without,
 )
-from symgrad.simplify.stable_variance import variance
+from symgrad.simplify.stable_variance import distance, variance
 
 
 def cancel_terms(node: Node) -> Node | None:
@@ -394,6 +395,13 @@ _MEAN = graph.reduce_("sum", [_ROW], _X) / 4.0
 _MEAN_SQUARE = graph.reduce_("sum", [_ROW], _X * _X) / 4.0
 
 
+_Y = graph.load(graph.input_("others", (4,)), [_ROW])
+
+
+def _sum(body: Node) -> Node:
+    return graph.reduce_("sum", [_ROW], body)
+
+
 # fmt: off
 SUMS = (
     stable("variance", "sub,add", variance,
@@ -454,6 +462,11 @@ SUMS = (
            (tanh(u + v) - tanh(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
     stable("sigmoids-apart", "sub,add", sigmoids_apart,
            (sigmoid(u + v) - sigmoid(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("log-odds-of-normal", "sub,add", log_odds_of_normal,
+           (apply("loghalferfc", -u) - apply("loghalferfc", u),), u=(1e-9, 1e-3)),
+    stable("distance", "sub,add", distance,
+           (_sum(_X*_X) - 2.0*_sum(_X*_Y) + _sum(_Y*_Y),),
+           rows=(1e5, 1.001e5), others=(1e5, 1.001e5)),
     stable("difference-of-erf", "sub,add", difference_of_erf,
            (erf(u + v) - erf(u), erfc(u) - erfc(u + v)), rounded=True,
            u=(0.1, 20.0), v=(1e-9, 2.0)),

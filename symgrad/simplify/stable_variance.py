@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import combinations
 
 from symgrad import graph
 from symgrad.graph import Node
 from symgrad.simplify.stable_algebra import multiple, plus, polynomial, product
-from symgrad.simplify.stable_differences import with_form
+from symgrad.simplify.stable_differences import root_of_square, with_form
 from symgrad.simplify.stable_terms import ONE, Term, args, is_call, number, terms, times
 
 
@@ -37,6 +38,26 @@ def variance(node: Node) -> Node | None:
         scale = _replaced(p[1], whole, centred)
         if scale is not None:
             return with_form(parts, (p, q), p[0], scale)
+    return None
+
+
+def distance(node: Node) -> Node | None:
+    """``sum(x*x) - 2*sum(x*y) + sum(y*y) -> sum((x - y)**2)``, and with a plus. Not
+    where x and y have indices of their own: sums of products are cheaper there."""
+    parts = terms(node)
+    sums = [(c, n) for c, n in parts if isinstance(n, graph.Reduce) and n.kind == "sum"]
+    for (c, a), (d, b) in combinations(sums, 2):
+        x, y = (root_of_square(Fraction(1), n.body) for n in (a, b))
+        alike = a.indices == b.indices and a.free == b.free
+        if x is None or y is None or x is y or c != d or not alike:
+            continue
+        both = product(polynomial(x), polynomial(y))
+        for k, r in sums:
+            if abs(k) != 2 * c or r.indices != a.indices or polynomial(r.body) != both:
+                continue
+            gap = x - y if k < 0 else x + y
+            form = graph.reduce_("sum", a.indices, gap * gap)
+            return with_form(parts, ((c, a), (d, b), (k, r)), c, form)
     return None
 
 
