@@ -113,6 +113,29 @@ def plain_sum(a: Node, b: Node) -> Node:
     return total(joined(terms(a), terms(b))) if terms(a) and terms(b) else a + b
 
 
+def difference_of_squares(node: Node) -> Node | None:
+    """``a**2 - b**2 -> (a - b)*(a + b)``: squares overflow, and round."""
+    parts = terms(node)
+    if len(parts) != 2:
+        return None
+    (c, a), (d, b) = sorted(parts, key=lambda t: -t[0])
+    if not c > 0 > d or any(is_call(n, "mul") and _is_tanh(n) for n in (a, b)):
+        return None
+    scale = c if exact_root(c) is None and c == -d else Fraction(1)
+    one, other = root_of_square(c / scale, a), root_of_square(-d / scale, b)
+    if one is None or other is None or (one is ONE and other is ONE):
+        return None
+    low = difference(one, other)
+    return times_constant(
+        scale, (one - other if low is None else low) * plain_sum(one, other)
+    )
+
+
+def _is_tanh(square: Node) -> bool:
+    """The 1 - tanh(x)**2 of derivatives stays one fused operation."""
+    return is_call(args(square)[0], "tanh")
+
+
 def difference_of_exponentials(node: Node) -> Node | None:
     """``exp(a) - exp(b) -> exp(b)*expm1(a - b)`` where a is near b; else as it was."""
     parts = terms(node)

@@ -25,6 +25,7 @@ from symgrad.simplify.stable_step import (
     log1mexp,
     log1p,
     negative,
+    scaled_terms,
     sinh,
     softplus,
     unpowered,
@@ -146,13 +147,8 @@ def log_of_product(node: Node) -> Node | None:
         result.append((Fraction(sign), own))
     if rest is not ONE:
         result.append(_log_of_rest(rest, signs_known))
-    flat = joined(*(_scaled_terms(s, n) for s, n in result))
+    flat = joined(*(scaled_terms(s, n) for s, n in result))
     return total(flat)
-
-
-def _scaled_terms(c: Fraction, node: Node) -> tuple[Term, ...]:
-    found = terms(node)
-    return tuple((c * k, n) for k, n in found) if found else ((c, node),)
 
 
 def _log_of_rest(rest: Node, positive: bool) -> Term:

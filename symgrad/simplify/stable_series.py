@@ -19,6 +19,7 @@ from typing import NamedTuple
 from symgrad import graph
 from symgrad.graph import Node
 from symgrad.ops import apply
+from symgrad.simplify.order import in_order
 from symgrad.simplify.rule import REAL
 from symgrad.simplify.stable_algebra import (
     UNIT,
@@ -123,7 +124,7 @@ def _horner(x: Node, found: Sequence[Fraction], reach: float) -> Node:
         kept_terms.append(float(c))
     result = graph.const(kept_terms[-1])
     for c in reversed(kept_terms[:-1]):
-        result = c + x * result
+        result = c + (x * result if in_order(x, result) else result * x)
     return result
 
 
@@ -254,6 +255,8 @@ def removable(node: Node) -> Node | None:
     near = parts.monomial
     for f in chosen:
         near = _raised(near, polynomial(f.x), f.sign)
+    if not _atoms(*(polynomial(f.x) for f in chosen)) - _atoms(near):
+        return None  # a pole, or a zero, is left: the derivative's parts do not cancel
     others = [f for f in (*parts.functions, *parts.others) if f not in chosen]
     return _in_cases(chosen, near, parts.monomial, others)
 
@@ -275,6 +278,10 @@ def _in_cases(
         _built(near, [*forms, *others]),
         _built({UNIT: Fraction(1)}, [plain, first, *hidden, *others]),
     )
+
+
+def _atoms(*polys: Poly) -> set[Node]:
+    return {atom for p in polys for m in p for atom, _ in m}
 
 
 def _only(p: Poly) -> Fraction:

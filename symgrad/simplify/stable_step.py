@@ -117,6 +117,14 @@ def joined(*groups: Sequence[Term]) -> tuple[Term, ...]:
     return tuple((c, n) for n, c in found.items() if c)
 
 
+def scaled_terms(c: Fraction, node: Node) -> tuple[Term, ...]:
+    """``c * node`` as terms; itself, if it has too many."""
+    if number(node) == 0:
+        return ()
+    found = terms(node)
+    return tuple((c * k, n) for k, n in found) if found else ((c, node),)
+
+
 def times_constant(c: Fraction, node: Node) -> Node:
     """``c * node``, literal factors multiplied."""
     factor, rest = split_coefficient(node)

@@ -38,14 +38,12 @@ from symgrad.simplify.stable_differences import (
     difference_of_sigmoids,
     difference_of_sines,
     difference_of_sinh,
+    difference_of_squares,
     difference_of_tangents,
     difference_of_tanh,
-    exact_root,
     exponential_minus_one,
     log_odds_of_normal,
-    plain_sum,
     power_minus_one,
-    root_of_square,
     second_difference_of_exp,
     sigmoids_apart,
     softplus_minus_argument,
@@ -72,6 +70,7 @@ from symgrad.simplify.stable_step import (
     log1p,
     negative,
     power,
+    scaled_terms,
     sigmoid,
     sin,
     sinh,
@@ -99,6 +98,24 @@ from symgrad.simplify.stable_terms import (
 from symgrad.simplify.stable_variance import distance, variance
 
 
+def sum_of_cases(node: Node) -> Node | None:
+    """``where(p, a, b) + where(p, c, d) -> where(p, a + c, b + d)``: what cancels in a
+    case is found there."""
+    parts = terms(node)
+    for p, q in combinations(parts, 2):
+        if not (is_call(p[1], "where") and is_call(q[1], "where")):
+            continue
+        (condition, *one), (other, *two) = args(p[1]), args(q[1])
+        if condition is other:
+            cases = (
+                joined(scaled_terms(p[0], a), scaled_terms(q[0], b))
+                for a, b in zip(one, two, strict=True)
+            )
+            form = where(condition, *map(total, cases))
+            return with_form(parts, (p, q), Fraction(1), form)
+    return None
+
+
 def cancel_terms(node: Node) -> Node | None:
     """``(x + 1)**2 - 1 -> x*(x + 2)`` and ``1/(x + 1) - 1/x -> -1/(x*(x + 1))``."""
     a, b = args(node)
@@ -108,29 +125,6 @@ def cancel_terms(node: Node) -> Node | None:
     if found is None and len(parts) > 2:
         found = cancelled(parts)
     return None if found is node else found
-
-
-def difference_of_squares(node: Node) -> Node | None:
-    """``a**2 - b**2 -> (a - b)*(a + b)``: squares overflow, and round."""
-    parts = terms(node)
-    if len(parts) != 2:
-        return None
-    (c, a), (d, b) = sorted(parts, key=lambda t: -t[0])
-    if not c > 0 > d or any(is_call(n, "mul") and _is_tanh(n) for n in (a, b)):
-        return None
-    scale = c if exact_root(c) is None and c == -d else Fraction(1)
-    one, other = root_of_square(c / scale, a), root_of_square(-d / scale, b)
-    if one is None or other is None or (one is ONE and other is ONE):
-        return None
-    low = difference(one, other)
-    return times_constant(
-        scale, (one - other if low is None else low) * plain_sum(one, other)
-    )
-
-
-def _is_tanh(square: Node) -> bool:
-    """The 1 - tanh(x)**2 of derivatives stays one fused operation."""
-    return is_call(args(square)[0], "tanh")
 
 
 def gap(a: Node, b: Node) -> Node | None:
@@ -404,6 +398,8 @@ def _sum(body: Node) -> Node:
 
 # fmt: off
 SUMS = (
+    stable("sum-of-cases", "sub,add", sum_of_cases,
+           (where(u > 0.0, v, w) - 2.0*where(u > 0.0, w, 0.0),), REAL),
     stable("variance", "sub,add", variance,
            (_MEAN_SQUARE - _MEAN * _MEAN,), rows=(1e4, 1.001e4)),
     stable("difference-of-squares", "sub,add", difference_of_squares,
