@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 FLOAT, INT, BOOL = "float", "int", "bool"
@@ -39,12 +39,13 @@ class Node:
     functions below.
     """
 
-    __slots__ = ("__weakref__", "children", "digest", "free", "type")
+    __slots__ = ("__weakref__", "children", "digest", "facts", "free", "type")
 
     children: tuple[Node, ...]
     free: frozenset[Index]
     type: str
     digest: bytes  # kept by simplify.order; absent before it is first asked for
+    facts: dict[object, Any]  # kept by simplify.facts; absent before the first
 
     def __repr__(self) -> str:
         return to_text(self)
@@ -571,7 +572,8 @@ def transform(
     done = {} if memo is None else memo
     for node in walk(root):
         if node not in done:
-            done[node] = function(rebuild(node, tuple(done[c] for c in node.children)))
+            new = rebuild(node, tuple([done[c] for c in node.children]))
+            done[node] = function(new)
     return done[root]
 
 

@@ -19,6 +19,7 @@ from symgrad.codegen import cpu
 
 CONTEXT_BYTES = 4096  # more than any platform's ucontext_t
 STACK_BYTES = 1 << 18
+LATE_BYTES = 48 << 10  # shared memory that every device has for a block
 RUNNING, BARRIER, WARP, DONE = range(4)
 THREAD, BLOCK, BLOCKS, WAIT, SELF, MAIN, FUNCTION, ARGUMENT = range(8)
 
@@ -29,6 +30,9 @@ PRELUDE = """
 declare i32 @swapcontext(ptr, ptr)
 
 define ptr @sim_state() { ret ptr @state }
+define ptr @sim_shared_late() {
+  ret ptr addrspacecast (ptr addrspace(3) @shared_late to ptr)
+}
 define ptr @sim_shared() {
   ret ptr addrspacecast (ptr addrspace(3) @shared to ptr)
 }
@@ -62,6 +66,7 @@ define internal i64 @block_index() { %r = call i64 @get(i64 1)
   ret i64 %r }
 define internal i64 @block_count() { %r = call i64 @get(i64 2)
   ret i64 %r }
+define internal i64 @opaque(i64 %x) { ret i64 %x }
 define internal void @barrier() convergent { call void @wait(i64 1)
   ret void }
 define internal void @fence_device() { fence seq_cst
@@ -100,6 +105,7 @@ def host_text(kernel) -> str:
     """The module of a kernel for the processor: the same text, other intrinsics."""
     size = max(1, kernel.shared)
     shared = f"@shared = global [{size} x double] zeroinitializer, align 16"
+    shared += "\n@shared_late = global [6144 x double] zeroinitializer, align 16"
     shared = shared.replace("global", "addrspace(3) global")
     body = kernel.body.replace("define ptx_kernel ", "define ")
     start, end = "ptr byval([", "] align 8 %context"
@@ -122,6 +128,7 @@ class SimulatedDevice:
         self.processors, self.order, self.memory = processors, order, memory
         self.held: dict[int, np.ndarray] = {}
         self.launches = 0
+        self.shared: list[int] = []  # bytes that launches ask for
         self.waited: list[int | None] = []
 
     # -- memory ----------------------------------------------------------------------
@@ -175,8 +182,10 @@ class SimulatedDevice:
     def load(self, kernel):
         return _module(host_text(kernel), kernel.shared, kernel.by_value)
 
-    def launch(self, function, blocks, block, context):
+    def launch(self, function, blocks, block, context, shared=0):
         self.launches += 1
+        self.shared.append(shared)
+        assert 8 * function[0].shared + shared <= LATE_BYTES
         module, address = function
         argument = context.copy().ctypes if module.by_value else None
         pointer = int(context[0]) if argument is None else argument.data
@@ -209,6 +218,7 @@ class _Module:
             (ctypes.c_int64 * 8).from_address(pointer(self.code.address("sim_state"))())
         )
         self.memory = pointer(self.code.address("sim_shared"))()
+        self.late = pointer(self.code.address("sim_shared_late"))()
         self.entry = self.code.address("sim_entry")
 
     def function(self, name):
@@ -217,6 +227,7 @@ class _Module:
     def poison(self):
         """Shared memory holds anything when a block starts."""
         ctypes.memset(self.memory, 0xFF, 8 * max(1, self.shared))
+        ctypes.memset(self.late, 0xFF, LATE_BYTES)
 
 
 @functools.cache

@@ -110,6 +110,9 @@ ROWS: tuple[Row, ...] = (
      {"u": "3"}, {"a": "3", "x": "5 6"}),
     ("sum(-(z * (y @ v)))", lambda m, z, y, v: m.sum(-(z * (y @ v))),
      {"v": "3 4"}, {"z": "5 4", "y": "5 3"}),
+    ("sum(u * z[k + k] * where(k + k > 1, 2, 1))",
+     lambda m, u, z, k: m.sum(u * z[k + k] * m.where(k + k > 1, 2, 1)),
+     {"u": ""}, {"z": "5", "k": "6 int 3"}),
 )  # fmt: skip
 
 

@@ -37,10 +37,13 @@ class _Driver:
 
     CUevent_flags = types.SimpleNamespace(CU_EVENT_DISABLE_TIMING=2)
     CUstream_flags = types.SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
+    CUjit_option = types.SimpleNamespace(
+        CU_JIT_ERROR_LOG_BUFFER=5, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES=6
+    )
     CUstreamCaptureMode = types.SimpleNamespace(CU_STREAM_CAPTURE_MODE_RELAXED=2)
 
-    def __init__(self, capability=(9, 0), initial=0):
-        self.capability, self.initial = capability, initial
+    def __init__(self, capability=(9, 0), initial=0, refuses=b""):
+        self.capability, self.initial, self.refuses = capability, initial, refuses
         self.arrays, self.calls = {}, []
 
     def __getattr__(self, name):
@@ -64,6 +67,16 @@ class _Driver:
 
     def cuCtxSetCurrent(self, context):
         return (0,)
+
+    def cuModuleLoadDataEx(self, image, count, options, values):
+        assert image.endswith(b"\0") and options == [5, 6] and count == 2
+        if self.refuses:
+            values[0][: len(self.refuses)] = self.refuses
+            return 222, None
+        return 0, 42
+
+    def cuDriverGetVersion(self):
+        return 0, 11080
 
     def cuMemAlloc(self, size):
         if size > 1 << 20:
@@ -129,6 +142,16 @@ def test_copies_and_errors_of_the_driver(monkeypatch):
     del buffer
     gc.collect()
     assert not driver.arrays
+
+
+def test_refused_kernels(monkeypatch):
+    """With the version of the driver, and what its compiler says."""
+    kernel = types.SimpleNamespace(ptx=lambda arch: ".version 7.8")
+    driver, opening = opened(monkeypatch, refuses=b"line 3: no")
+    with pytest.raises(DeviceError, match=r"sm_90.*CUDA 11\.8.*line 3: no"):
+        opening().load(kernel)
+    driver.refuses = b""
+    assert opening().load(kernel).function("pass_0") == 42
 
 
 def test_launches_pass_the_context_by_value(monkeypatch):

@@ -1,11 +1,14 @@
 """What the emitter does to loops and sums must not show in the results."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 import symgrad as sg
 from symgrad import graph
-from symgrad.codegen import cpu
+from symgrad.codegen import cpu, llvm_text, module
+from symgrad.schedule.deferred import LONG_ROW
 from symgrad.schedule.legalise import counts, hoist_factors
 
 ROWS = (1, 7, 16, 17, 65, 200, 3000)
@@ -97,3 +100,77 @@ def test_long_blocks_are_told_from_long_texts():
     text = "define void @f() {\nentry:\n" + (10 * block + "next:\n") * 1000
     assert cpu._longest_block(text) == 10
     assert cpu._longest_block(text + 6000 * block) > cpu.LONG_BLOCK
+
+
+def test_long_rows_are_read_as_they_lie():
+    """Not transposed, neither by sums along them nor by sums of them."""
+    for columns, transposed in ((LONG_ROW - 1, {"X"}), (LONG_ROW, set())):
+        f = sg.compile("mean((X @ w - y)**2)", wrt=["w"])
+        values = {"X": np.ones((64, columns)), "y": np.ones(64)}
+        objective = f.bind({"w": np.ones(columns)}, **values)
+        objective.value_and_grad(np.ones(columns))
+        layout = objective._gradient.kernel.layout
+        steps = [step for step in layout.plan.passes if step.sums]
+        assert {a.name for s in steps for a in layout.tiles(s)} == transposed
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", ROWS)
+def test_rare_calls_leave_running_sums_alone(n, dtype):
+    """Large arguments of sin and cos go to libm; what loops keep in registers stays."""
+    t = data(n, 1)[:, 0]
+    t[::3] *= 2.0**40  # also in the first rows
+    t = t.astype(dtype)
+    angle = np.asarray(2 * t, np.float64)
+    f = sg.compile("sum(A*cos(w*t) + exp(b)*sin(w*t)*tanh(t))", ["A", "b"], dtype=dtype)
+    value, slope = f.value_and_grad(A=1.5, b=0.25, w=2.0, t=t)
+    cosines = np.cos(angle).sum()
+    sines = np.exp(0.25) * (np.sin(angle) * np.tanh(t.astype(np.float64))).sum()
+    close = {"abs": n * (1e-14 if dtype == "float64" else 1e-6)}
+    assert slope["A"] == pytest.approx(cosines, **close)
+    assert slope["b"] == pytest.approx(sines, **close)
+    assert value == pytest.approx(1.5 * cosines + sines, **close)
+
+
+def test_long_blocks_and_functions_are_told_from_long_texts():
+    block = 10 * "  %a = add i64 0, 0\n"
+    text = "define void @f() {\nentry:\n" + (block + "loop1:\n") * 1000
+    assert cpu._longest(2 * text) == (10, 11001)
+    assert cpu._level(2 * text) > cpu._level(text + 600 * block) == 0
+    assert cpu._level(text + (block + "loop1:\n") * 1000) == 0
+
+
+def test_labels_that_divide_do_not_make_blocks_shorter():
+    terms = " + ".join(f"(a*x - {k})**2*tanh({k + 1}*b*x)" for k in range(1500))
+    f = sg.compile(f"mean({terms})", wrt=["a", "b"])
+    value, _ = f.value_and_grad(a=0.5, b=0.25, x=np.linspace(-1, 1, 20))
+    lines = f.llvm.splitlines()
+    labels = [k for k, line in enumerate(lines) if not line.startswith(" ")]
+    assert max(b - a for a, b in itertools.pairwise(labels)) < 2 * llvm_text.BLOCK
+    assert any(line.startswith(llvm_text.DIVIDED) for line in lines)
+    assert cpu._longest(f.llvm)[0] > cpu.LONG_BLOCK
+    x, k = np.linspace(-1, 1, 20)[:, None], np.arange(1500)
+    inner = (0.5 * x - k) ** 2 * np.tanh((k + 1) * 0.25 * x)
+    assert value == pytest.approx(inner.sum(1).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [5, 12, 100])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_many_scalar_sums(dtype, count):
+    """By themselves, in loops, and added by a subroutine; in several chunks."""
+    names = [f"p{k}" for k in range(count)]
+    terms = " + ".join(f"sin({name}*x)" for name in names)
+    f = sg.compile(f"mean({terms})", wrt=names, dtype=dtype)
+    x = np.linspace(-2, 2, 40_000).astype(dtype)
+    values = {name: 0.1 + k / count for k, name in enumerate(names)}
+    objective = f.bind(x=x)
+    value, gradient = objective.value_and_grad(objective.pack(values))
+    p = np.array(list(values.values()))
+    angles = np.outer(p, x.astype(float))
+    close = {"rtol": 1e-11 if dtype == "float64" else 1e-4, "atol": 1e-12}
+    if dtype == "float32":
+        close["atol"] = 1e-5
+    np.testing.assert_allclose(value, np.sin(angles).mean(1).sum(), **close)
+    np.testing.assert_allclose(gradient, (x * np.cos(angles)).mean(1), **close)
+    np.testing.assert_allclose(f(**values, x=x), value, **close)
+    assert ("call void @add_sum" in f.llvm) == (count >= module.MANY_SUMS)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from loss_constructs import ARRAYS, ELEMENTS
+from loss_long_rows import LONG_ROWS
 from loss_passes import ONE_PASS
 from loss_regressions import REGRESSIONS
 from losses import LARGE, MODELS, SPECIFIED, Case
@@ -30,7 +31,10 @@ from symgrad.runtime import kernel, threads
 from symgrad.runtime.derivatives import gradient_nodes
 from symgrad.runtime.explain import passes_over_data
 
-CASES = SPECIFIED + MODELS + LARGE + ELEMENTS + ARRAYS + REGRESSIONS + ONE_PASS
+CASES = (
+    *(*SPECIFIED, *MODELS, *LARGE, *ELEMENTS, *ARRAYS, *REGRESSIONS),
+    *(*ONE_PASS, *LONG_ROWS),
+)
 EACH = pytest.mark.parametrize("case", CASES, ids=str)
 SMOOTH = pytest.mark.parametrize("case", [c for c in CASES if not c.kinks], ids=str)
 TOLERANCE = 1e-10

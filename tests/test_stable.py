@@ -1,6 +1,10 @@
 """Every stable form is more accurate where it says so, and worse nowhere."""
 
+import dataclasses
+import gc
+import sys
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,8 +14,12 @@ from symgrad import graph as g
 from symgrad.interpret import evaluate
 from symgrad.ops import apply
 from symgrad.simplify import STABLE, simplify
+from symgrad.simplify.candidates import Candidates
+from symgrad.simplify.rule import is_wild
 from symgrad.simplify.stable import LATE, STABILISE
 from symgrad.simplify.stable_step import Stable, below, exp, sqrt, stable, u, v
+from symgrad.simplify.stable_sums import SUMS
+from symgrad.simplify.stable_terms import terms, total
 
 SAMPLES = 12
 SLACK = 2.0
@@ -107,6 +115,57 @@ def test_stage_is_done_after_one_run(row):
     for before in row.examples:
         once = simplify([before], ["stabilise"]).roots
         assert simplify(once, ["stabilise"]).roots == once
+
+
+FIND = Candidates(STABILISE)
+
+
+def is_left_out(row, node):
+    """Does the row change a node on which it is not tried, nor its like?"""
+    tried = {r.apply for r in FIND(node)}
+    return row.apply(node) is not None and row.apply not in tried
+
+
+@pytest.mark.parametrize("row", SUMS, ids=lambda row: row.name)
+def test_what_must_be_among_the_terms_leaves_nothing_out(row):
+    sums = [n for other in SUMS for n in other.examples]
+    sums += [total(terms(n)[::-1]) for n in sums] + [u * v + n for n in sums]
+    sums = [n for n in sums if n.op in ("add", "sub")]
+    assert sum(row.apply(n) is not None for n in sums) >= 2
+    assert not any(is_left_out(row, n) for n in sums)
+
+
+def test_planted_condition_is_caught(monkeypatch):
+    row = next(r for r in SUMS if r.name == "exp-minus-one")
+    wrong = dataclasses.replace(row, among=frozenset([frozenset(("exp", "exp exp"))]))
+    monkeypatch.setattr(sys.modules[__name__], "FIND", Candidates([wrong]))
+    assert any(is_left_out(row, n) for n in row.examples)
+
+
+def test_integers_are_no_sums():
+    n = g.size("n")
+    twice = g.call("add", n, n, type=g.INT)
+    assert simplify([twice], ["stabilise"]).roots == (twice,)
+
+
+def renamed(node, name):
+    """Another wildcard for a wildcard."""
+    return g.load(g.input_(name + node.array.name)) if is_wild(node) else node
+
+
+@pytest.mark.parametrize("row", STABILISE, ids=lambda row: row.name)
+def test_facts_keep_no_node_alive(row):
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(g._interned)
+        (node, *_) = row.examples
+        root = g.transform(node, partial(renamed, name="only here"))
+        simplify([root], ["stabilise"])
+        del root
+        assert len(g._interned) == before
+    finally:
+        gc.enable()
 
 
 def test_long_sums_are_left_alone():

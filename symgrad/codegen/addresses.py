@@ -9,7 +9,7 @@ from symgrad import graph, ops
 from symgrad.codegen import operations
 from symgrad.codegen.llvm_text import BYTES, Value
 from symgrad.codegen.scopes import Placed, Scopes
-from symgrad.graph import Call, Const, Node
+from symgrad.graph import Call, Const, Load, Node
 from symgrad.schedule.plan import Place
 
 PREFETCH_BYTES = 4096
@@ -156,11 +156,17 @@ class Addresses(Scopes):
         numbers = (self.emitter.lane_numbers(self.lanes), 0)
         return self.keep(key, *self._times(numbers, stride))
 
-    def prefetch(self, address: Address, type: str) -> None:
+    def prefetch(self, node: Load, address: Address, type: str) -> None:
         """Ask for what a later block of rows loads from consecutive places. Several
-        arrays read at once, or gathers beside them, keep the hardware from doing so."""
+        arrays read at once, or gathers beside them, keep the hardware from doing so.
+        Once for all shifted reads of one array."""
         if self.lanes == 1 or not address.consecutive:
             return
+        places = (self.row if self._row_offset(i) else i for i in node.indices)
+        key = ("prefetch", node.array, *places)
+        if self.find(key) is not None:
+            return
+        self.keep(key, address.pointer, address.level)
         emitter = self.at(address.level)
         count = address.lanes * BYTES[type]
         for line in range(0, count, LINE_BYTES):
@@ -176,9 +182,9 @@ class Addresses(Scopes):
         if address.lanes == 1:
             return emitter.load(address.pointer, type)
         mask = mask or self.mask
-        assert mask is not None
         if address.consecutive:
             return emitter.load(address.pointer, type, address.lanes, mask)
+        assert mask is not None
         return emitter.gather(address.pointer, type, mask)
 
     # -- places of the plan ----------------------------------------------------------
@@ -227,9 +233,10 @@ class Addresses(Scopes):
         key = ("tile base", base.name, stride)
         found = self.find(key)
         if found is None:
-            first, inner = self._times((self.tile_begin, 1), stride)
-            emitter = self.at(max(inner, 1))
+            first, inner = self._times((self.tile_begin, self.tile_level), stride)
+            inner = max(inner, self.tile_level)
+            emitter = self.at(inner)
             zero = emitter.const(0, "i64")
             back = emitter.binary("sub", zero, first)
-            found = self.keep(key, emitter.gep(base, back, kind), max(inner, 1))
+            found = self.keep(key, emitter.gep(base, back, kind), inner)
         return found[0], max(level, found[1])

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from symgrad import graph
-from symgrad.graph import Const, Index, Input, Load, Node
+from symgrad.graph import Call, Const, Index, Input, Load, Node
 from symgrad.schedule.nest import statements_in
 from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
@@ -99,3 +99,38 @@ def adds_rows(place: Place, step: Step, of: Mapping[Node, Statement]) -> bool:
             return False
     own = [t for t in rest if isinstance(t, Index)]
     return len(set(own)) == len(own) and set(s.bound) == {step.row, *own}
+
+
+@dataclass(frozen=True)
+class ScaledRow:
+    """What a scatter adds to a chosen row: another chosen row times a factor, which is
+    one number for each row of the pass; or the negative of that."""
+
+    source: RowGather
+    factor: Node
+    negative: bool
+
+
+def scaled_row(
+    place: Place,
+    step: Step,
+    of: Mapping[Node, Statement],
+    gathers: Collection[RowGather],
+) -> ScaledRow | None:
+    """The terms of a scatter for which ``adds_rows`` holds, as such a product."""
+    value, columns = place.statement.value, place.statement.targets[1:]
+    negative = isinstance(value, Call) and value.op == "neg" and value not in of
+    if negative:
+        (value,) = value.children
+    if not isinstance(value, Call) or value.op != "mul" or value in of:
+        return None
+    for load, factor in (value.args, value.args[::-1]):
+        if not isinstance(load, Load) or not isinstance(load.array, Input):
+            continue
+        source = RowGather(load.array, load.indices[0]) if load.indices else None
+        same = load.indices[1:] == columns and load not in of
+        same = same and load.array.shape[1:] == place.shape[1:]
+        if same and source in gathers and factor.free == {step.row}:
+            assert source is not None
+            return ScaledRow(source, factor, negative)
+    return None

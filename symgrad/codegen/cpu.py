@@ -13,6 +13,8 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
+from symgrad.codegen.llvm_text import DIVIDED
+
 _OPTIONS: dict[str, Any] = {
     "opt": 2,
     "reloc": "pic",
@@ -24,6 +26,9 @@ LONG_BLOCK = 5000
 """Lines of a basic block beyond which registers are allocated by LLVM's fast method:
 the better one takes time that grows with the square of a block (15 000 lines: 4.4 s
 against 0.3 s), but its code is several times as fast."""
+
+LONG_FUNCTION = 15_000
+"""The same for functions, of any blocks (64 000 lines: 8 s against 0.4 s)."""
 
 compile_lock = Lock()  # LLVM's JIT set-up is not safe to enter from two threads
 
@@ -88,13 +93,21 @@ class NativeCode:
         return found
 
 
-def _longest_block(text: str) -> int:
-    """Lines between two labels, at most."""
-    longest = length = 0
+def _longest(text: str) -> tuple[int, int]:
+    """Lines of the longest block and function. A label that only divides is none."""
+    block = function = block_lines = function_lines = 0
     for line in text.splitlines():
-        length = length + 1 if line.startswith(" ") else 0
-        longest = max(longest, length)
-    return longest
+        function_lines = 0 if line.startswith("define") else function_lines + 1
+        block_lines = block_lines + 1 if line.startswith((" ", DIVIDED)) else 0
+        block, function = max(block, block_lines), max(function, function_lines)
+    return block, function
+
+
+def _level(text: str) -> int:
+    """How hard LLVM should try."""
+    block, function = _longest(text)
+    short = block < LONG_BLOCK and function < LONG_FUNCTION
+    return _OPTIONS["opt"] if short else 0
 
 
 def _target_machine(text: str = "") -> Any:
@@ -102,8 +115,7 @@ def _target_machine(text: str = "") -> Any:
 
     machine = host()
     target = llvm.Target.from_default_triple()
-    level = _OPTIONS["opt"] if _longest_block(text) < LONG_BLOCK else 0
-    options = {**_OPTIONS, "opt": level}
+    options = {**_OPTIONS, "opt": _level(text)}
     return target.create_target_machine(
         cpu=machine.cpu, features=machine.feature_string, **options
     )
@@ -121,7 +133,7 @@ def recipe() -> tuple[str, ...]:
         llvm.get_process_triple(),
         machine.cpu,
         machine.feature_string,
-        repr((_OPTIONS, LONG_BLOCK)),
+        repr((_OPTIONS, LONG_BLOCK, LONG_FUNCTION)),
     )
 
 

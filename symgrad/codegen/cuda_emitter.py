@@ -10,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from symgrad.codegen import cuda_math
-from symgrad.codegen.llvm_text import Emitter, Module, Value
+from symgrad.codegen.llvm_text import BYTES, Emitter, Module, Value, spell
 
 FEATURES = frozenset({"fma", "device"})
 """Fused multiply-add is one instruction; there is no library of C."""
 
+WARP = 32
+"""Threads that run in step."""
+
 SHARED = "addrspacecast (ptr addrspace(3) @shared to ptr)"
+
+SHARED_LATE = "addrspacecast (ptr addrspace(3) @shared_late to ptr)"
+"""Shared memory whose size is known when a kernel is started."""
 
 UNROLLED_LINES = 600
 """Loops of known length are unrolled unless they become longer than this."""
@@ -28,6 +34,8 @@ class ThreadEmitter(Emitter):
         super().__init__(module, features)
         self._repeated = [0]  # lines that unrolling adds, per open loop
         self._arrays: list[str] = []
+        self._reserved = 0  # doubles of shared memory
+        self.as_is = False  # whether loops are to stay loops, where they are opened
 
     def call(self, symbol: str, type: str, args: Sequence[Value]) -> Value:
         """C's functions are subroutines of the module."""
@@ -79,16 +87,35 @@ class ThreadEmitter(Emitter):
         bundle = f'[ "align"(ptr {pointer.name}, i64 {size}) ]'
         self.raw(f"call void @llvm.assume(i1 true) {bundle}")
 
+    def opaque(self, value: Value) -> Value:
+        """The same integer, of which LLVM knows nothing: what is computed from it is
+        not computed earlier, to be kept in registers."""
+        return self._result(f"call i64 @opaque(i64 {value.name})", "i64", 1)
+
+    def load_aligned(self, pointer: Value, type: str, lanes: int) -> Value:
+        """Some elements at an address that is a multiple of their size together."""
+        spelled, size = spell(type, lanes), BYTES[type] * lanes
+        return self._result(
+            f"load {spelled}, ptr {pointer.name}, align {size}", type, lanes
+        )
+
     def array(self, type: str, count: int) -> Value:
         """Memory of this thread: registers, once the loops over it are unrolled."""
         name = self._fresh()
         self._arrays.append(f"  {name} = alloca [{count} x {type}], align 8")
         return Value(name, "ptr")
 
+    def reserve(self, count: int) -> Value:
+        """``count`` doubles of shared memory for the whole function."""
+        start, self._reserved = self._reserved, self._reserved + count
+        return self.shared(start - self._reserved, count)
+
     def shared(self, start: int, count: int) -> Value:
-        """``count`` doubles of the memory that the threads of a block share."""
+        """``count`` doubles of the memory that the threads of a block share, behind
+        what is reserved."""
         module = self.module
         assert isinstance(module, ThreadModule)
+        start += self._reserved
         module.shared = max(module.shared, start + count)
         return self.gep(Value(SHARED, "ptr"), self.const(start, "i64"), "double")
 
@@ -116,6 +143,7 @@ class ThreadEmitter(Emitter):
         nonempty: bool = False,
     ) -> list[Value]:
         """As the base class; loops of known length are marked for unrolling."""
+        as_is, self.as_is = self.as_is, False
         self._repeated.append(0)
         lines = [0]
 
@@ -126,22 +154,24 @@ class ThreadEmitter(Emitter):
 
         results = super().loop(begin, end, step, carried, measured, nonempty)
         total = lines[0] + self._repeated.pop()
-        turns = _turns(begin, end, step)
+        turns = None if as_is else _turns(begin, end, step)
+        if as_is:
+            self._mark("llvm.loop.unroll.disable")
         if turns is not None and turns > 1 and turns * total <= UNROLLED_LINES:
-            self._mark_unrolled()
+            self._mark("llvm.loop.unroll.full")
             total *= turns
         self._repeated[-1] += total
         return results
 
-    def _mark_unrolled(self) -> None:
-        """Add the metadata to the branch back, which stands before the last label."""
+    def _mark(self, wish: str) -> None:
+        """Add metadata to the branch back, which stands before the last label."""
         lines = self.region.lines
         label = max(k for k, line in enumerate(lines) if line.endswith(":"))
         module = self.module
         assert isinstance(module, ThreadModule)
-        module.unrolled += 1
-        number = module.unrolled
-        lines[label - 1] += f", !llvm.loop !{2 * number + 1}"
+        module.wishes.append(wish)
+        number = len(module.wishes)
+        lines[label - 1] += f", !llvm.loop !{4 * number + 1}"
 
 
 class ThreadModule(Module):
@@ -152,7 +182,7 @@ class ThreadModule(Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.unrolled = 0
+        self.wishes: list[str] = []  # one for each loop that has any
         self.kernels: list[str] = []
         self.shared = 0
 
@@ -161,9 +191,10 @@ class ThreadModule(Module):
         return "\n".join([super().text(), *self._metadata()])
 
     def _metadata(self) -> list[str]:
-        lines = ['!1 = !{!"llvm.loop.unroll.full"}'] if self.unrolled else []
-        for k in range(1, self.unrolled + 1):
-            lines.append(f"!{2 * k + 1} = distinct !{{!{2 * k + 1}, !1}}")
+        lines: list[str] = []
+        for k, wish in enumerate(self.wishes, 1):
+            lines.append(f'!{4 * k + 3} = !{{!"{wish}"}}')
+            lines.append(f"!{4 * k + 1} = distinct !{{!{4 * k + 1}, !{4 * k + 3}}}")
         return lines
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from symgrad.codegen.cuda_emitter import WARP
 from symgrad.codegen.cuda_module import Launch
 from symgrad.codegen.cuda_passes import reduced_places
+from symgrad.codegen.cuda_staging import atomic_places
+from symgrad.codegen.cuda_tiles import tile_rows
 from symgrad.codegen.cuda_writer import is_narrowed, is_private, way
 from symgrad.codegen.layout import Layout
 from symgrad.graph import Node
@@ -23,8 +26,14 @@ BLOCKS_PER_PROCESSOR = 4
 BUDGET = 1 << 28
 """Bytes that the threads' own memory may take, where fewer blocks make it less."""
 
-TILE_BYTES = 1 << 17
+TILE_BYTES = 1 << 20
 """What a block keeps of a tile of rows for deferred sums."""
+
+SHARED_BYTES = 48 << 10
+"""Shared memory that a block has on every device, without asking for more."""
+
+WORTH = 2
+"""Additions per element from which on a block has its own target of a scatter."""
 
 ALIGN = 256
 
@@ -35,7 +44,8 @@ class DeviceSizes:
 
     offsets: into the work memory; values: other slots. bytes: of work memory.
     blocks: per launch of a pass; parts: launches of it. clears: per pass, what of the
-    work memory to set to zero before.
+    work memory to set to zero before. late: per pass, bytes of shared memory
+    besides those that its kernel names.
     """
 
     offsets: dict[tuple[object, ...], int] = field(default_factory=dict)
@@ -44,6 +54,7 @@ class DeviceSizes:
     blocks: dict[Step, int] = field(default_factory=dict)
     parts: dict[Step, int] = field(default_factory=dict)
     clears: dict[Step, list[tuple[int, int]]] = field(default_factory=dict)
+    late: dict[Step, int] = field(default_factory=dict)
 
     def take(self, size: int, *key: object) -> int:
         """Memory for ``key``."""
@@ -58,16 +69,19 @@ def measure_device(
     block: int,
     processors: int,
     parts: Mapping[Step, int] = {},
+    shared: int = 0,
 ) -> DeviceSizes:
     """Lay out the memory for these run-time lengths.
 
     block: threads per block. processors: multiprocessors of the device. parts: launches
-    of a pass, each for as many rows; one where it is not given.
+    of a pass, each for as many rows; one where it is not given. shared: bytes of shared
+    memory that the kernels name.
     """
     sizes = DeviceSizes()
     for step in layout.plan.passes:
         number = parts.get(step, 1)
         _measure_pass(layout, step, lengths, block, processors, number, sizes)
+        _measure_targets(step, lengths, SHARED_BYTES - shared, sizes)
     for place in layout.plan.work.values():
         if ("work", place) not in sizes.offsets:
             count = elements(place.shape, lengths)
@@ -101,7 +115,7 @@ def _measure_pass(
     rows = -(-all_rows // parts)
     per_block = block
     if step.tile is not None:
-        per_block = _tile_rows(layout, step, lengths, block)
+        per_block = _tile_rows(layout, step, lengths, block, rows)
         sizes.values["size", step.tile.name] = per_block
         lengths = {**lengths, step.tile.name: per_block}
     own = _bytes_per_block(layout, step, lengths, block)
@@ -144,6 +158,24 @@ def _measure_sums(
             sizes.clears[step].append((offset, 8 * count))
 
 
+def _measure_targets(
+    step: Step, lengths: Mapping[str, int], room: int, sizes: DeviceSizes
+) -> None:
+    """Which sums at chosen places each block has for itself: those that fit, and of
+    which the rows of a block add more than there are elements to add up later."""
+    assert step.row is not None
+    rows = cost.length(step.row.extent, lengths) // sizes.blocks[step]
+    start = 0
+    for place in atomic_places(step):
+        count = elements(place.shape, lengths)
+        inner = [i.extent for i in place.statement.bound if i is not step.row]
+        worth = rows * elements(inner, lengths) >= WORTH * count
+        fits = 8 * (start + count) <= room
+        sizes.values["own target", place] = start if worth and fits else -1
+        start += count if worth and fits else 0
+    sizes.late[step] = 8 * start
+
+
 def parts_of(count: int, block: int) -> int:
     """Into how many parts the rows of a tile are divided for a sum of ``count``
     elements; as the kernels compute it."""
@@ -169,15 +201,18 @@ def _bytes_per_block(
 
 
 def _tile_rows(
-    layout: Layout, step: Step, lengths: Mapping[str, int], block: int
+    layout: Layout, step: Step, lengths: Mapping[str, int], block: int, rows: int
 ) -> int:
-    """Rows of a tile: at most one per thread, fewer where much is kept of each."""
+    """Rows of a tile: at most one per thread, fewer where much is kept of each, or
+    where threads work on them together and blocks would have none."""
     row_bytes = sum(
         elements(place.shape[:-1], lengths) * layout.element_bytes(place)
         for place in step.scratch
         if place.kept
     )
-    return min(block, max(32, TILE_BYTES // max(1, row_bytes) // 32 * 32))
+    if step.phases:
+        block = tile_rows(rows, block)
+    return min(block, max(WARP, TILE_BYTES // max(1, row_bytes) // WARP * WARP))
 
 
 def grid(launch: Launch, sizes: DeviceSizes) -> int:

@@ -15,14 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from symgrad.codegen.cuda_emitter import ThreadEmitter, ThreadModule
-from symgrad.codegen.cuda_passes import (
-    WARP,
-    PassWriter,
-    fold_warp,
-    parts,
-    reduced_places,
-)
+from symgrad.codegen.cuda_emitter import WARP, ThreadEmitter, ThreadModule
+from symgrad.codegen.cuda_passes import PassWriter, fold_warp, reduced_places
+from symgrad.codegen.cuda_tiles import parts
 from symgrad.codegen.cuda_writer import ThreadWriter, count_of, is_narrowed, way
 from symgrad.codegen.layout import Layout
 from symgrad.codegen.llvm_text import Value
@@ -164,6 +159,7 @@ class CudaModuleWriter:
     def _pass(self, number: int, step: Step, after: Step | None) -> None:
         emitter = ThreadEmitter(self.module)
         writer = PassWriter(emitter, self.plan, self.layout, step, self.block)
+        writer.hints = self.hints
         writer.repeat(self.repeated)
         writer.rows()
         needed = bool(combined(step)) or after is not None

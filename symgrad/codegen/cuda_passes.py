@@ -2,36 +2,31 @@
 
 Each thread takes rows that are a whole launch apart, and keeps its sums. At the end the
 threads of a block put their sums together: by shuffles in a warp, then through shared
-memory. Where sums were deferred, a block works through tiles of rows: first one row per
-thread, then one element of a sum per thread over the rows of the tile.
+memory. Where there are products, or sums were deferred, a block works through tiles of
+rows (cuda_tiles.py).
 
 The order of all additions depends on the number of blocks only, so results repeat.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from symgrad.codegen import operations
-from symgrad.codegen.cuda_emitter import ThreadEmitter
-from symgrad.codegen.cuda_writer import ThreadWriter, count_of, way
+from symgrad.codegen.addresses import Address
+from symgrad.codegen.cuda_emitter import WARP, ThreadEmitter
+from symgrad.codegen.cuda_staging import add_targets, clear_targets, stage, target
+from symgrad.codegen.cuda_tiles import TileWriter
+from symgrad.codegen.cuda_writer import count_of, way
 from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.sums import IDENTITY, SumKey, combine, kind_of
-from symgrad.graph import Const, Index
-from symgrad.schedule.deferred import Deferred
-from symgrad.schedule.nest import Item, Loop
+from symgrad.graph import Input, Node
+from symgrad.schedule.nest import Loop
+from symgrad.schedule.phases import Elements, Product
 from symgrad.schedule.plan import Place, Step
 
-WARP = 32
 ROWS_PER_FLUSH = 64
 """float32: so many rows of a thread are summed before they are added in float64."""
-
-TOGETHER = 4
-"""Elements of a deferred sum that a thread adds up together."""
-
-BUSY = 128
-"""Groups of elements that a sum must have for that, so that threads have work."""
 
 AT_ONCE = 64
 """Sums that go through shared memory together."""
@@ -48,13 +43,12 @@ def smaller(emitter: ThreadEmitter, a: Value, b: Value) -> Value:
     return emitter.select(emitter.icmp("slt", a, b), a, b)
 
 
-class PassWriter(ThreadWriter):
+class PassWriter(TileWriter):
     """Writes the rows of one pass."""
 
-    elements: Sequence[Value] = ()  # that this thread adds to
+    _staged: Mapping[Input | Place, Value] = {}
     begin: Value
     end: Value
-    number: Value
     all_blocks: Value
     first_row: Value
 
@@ -63,13 +57,15 @@ class PassWriter(ThreadWriter):
         loop = self.step.items[0]
         assert isinstance(loop, Loop)
         self._open_part()
+        self._staged = stage(self)
+        clear_targets(self)
         self._clear_sums()
         keys: list[SumKey] = [
             (p.statement, None)
             for p in self.step.sums
             if way(p, self.step) == "register"
         ]
-        if self.step.deferred:
+        if self.step.tile is not None:
             totals = self._tiles(loop, keys)
         elif self.layout.single:
             totals = self._flushed_rows(loop, keys)
@@ -78,7 +74,47 @@ class PassWriter(ThreadWriter):
             totals = self._row_loop(
                 loop, keys, start, self.first_row, self.end, self.total
             )
+        add_targets(self)
         self._reduce_block(dict(zip((s for s, _ in keys), totals, strict=True)))
+
+    def memory(self, base: str, *key: object) -> Value:
+        """What is in shared memory is there for all of the pass."""
+        found = self._staged.get(key[-1])  # type: ignore[call-overload]
+        return super().memory(base, *key) if found is None else found
+
+    def input_base(self, array: Input) -> tuple[Value, str]:
+        """As for memory; in the compute type."""
+        found = self._staged.get(array)
+        if found is None:
+            return super().input_base(array)
+        return found, "float32" if self.layout.single else "float64"
+
+    def address(
+        self,
+        base: Value,
+        type: str,
+        indices: Sequence[Node],
+        strides: Sequence[Node | Value],
+        level: int = 0,
+        width: int = 1,
+    ) -> Address:
+        """As before. LLVM is not to know that what is in shared memory is the same for
+        all rows, and for all loops of a row: it would keep it in registers."""
+        if base in self._staged.values():
+            outer = self.tile_level if self.row is None else self.row_level
+            level = min(outer + 1, len(self.scopes) - 1)
+            found = self.find(("staged", base.name))
+            if found is None:
+                emitter = self.at(level)
+                zero = self.thread.opaque(emitter.const(0, "i64"))
+                here = emitter.gep(base, zero, "i8")
+                found = self.keep(("staged", base.name), here, level)
+            base, level = found
+        return super().address(base, type, indices, strides, level, width)
+
+    def atomic_base(self, place: Place) -> Value:
+        """Where rows add to places that they choose."""
+        return target(self, place)
 
     def _open_part(self) -> None:
         """A launch may be for some of the rows only, one of several: its blocks have
@@ -204,7 +240,7 @@ class PassWriter(ThreadWriter):
         self.counted(0, self.count(place.shape), body)
 
     def _clear_tiled(self, place: Place, number: float) -> None:
-        base, _, work = self._shared_out(place)
+        base, _, work = self.shared_out(place)
 
         def body(w: Value, _: list[Value]) -> None:
             e = self.emitter
@@ -226,124 +262,30 @@ class PassWriter(ThreadWriter):
 
         def tile(counter: Value, totals: list[Value]) -> list[Value]:
             last = smaller(self.thread, emitter.binary("add", counter, rows), self.end)
-            self.tile_begin = counter
             begin = emitter.binary("add", counter, self.index)
-            if not self.layout.single:
-                sums = self._row_loop(loop, keys, totals, begin, last, width)
-            else:
-                start = [self.identity(s) for s, _ in keys]
-                sums = self._row_loop(loop, keys, start, begin, last, width)
+            single = self.layout.single
+            sums = [self.identity(s) for s, _ in keys] if single else totals
+            for phase in self.step.phases or [loop]:
+                with self.phase(counter):
+                    if isinstance(phase, Product):
+                        self.product(phase, counter, last)
+                    elif isinstance(phase, Elements):
+                        self.each(phase.loop, counter, last)
+                    else:
+                        sums = self._row_loop(phase, keys, sums, begin, last, width)
+                self.home()
+                self.thread.barrier()
+            if single:
                 sums = self._flushed(keys, totals, sums)
-            self.home()
-            self.thread.barrier()
             for deferred in self.step.deferred:
-                self._elements(deferred, counter, last)
+                with self.phase(counter):
+                    self.sum_up(deferred, counter, last)
             self.home()
             self.thread.barrier()
             return sums
 
         start = [self._wide_identity(s) for s, _ in keys]
         return self.counted(first, self.end, tile, start, stride)
-
-    def _shared_out(self, place: Place) -> tuple[Value, Value, Value]:
-        """How the elements of a deferred sum are shared out: where this block's sums
-        start, the number of elements, and the number of sums.
-
-        Where there are fewer elements than threads, each has several sums, over parts
-        of the rows.
-        """
-        key = ("shared out", place)
-        found = self.find(key)
-        if found is None:
-            count = self.count(place.shape)
-            emitter = self.at(0)
-            work = emitter.binary("mul", count, parts(self, place))
-            start = emitter.binary("mul", self.number, work)
-            base = self.context("partial", place, type="ptr")
-            found = self.keep(key, self.at(0).gep(base, start, "double"), 0)
-            self.keep((*key, "count"), count, 0)
-            self.keep((*key, "work"), work, 0)
-        count, work = (self.find((*key, k)) for k in ("count", "work"))
-        assert count is not None and work is not None
-        return found[0], count[0], work[0]
-
-    def _elements(self, deferred: Deferred, first: Value, last: Value) -> None:
-        """One deferred sum over the rows of a tile.
-
-        A thread has some elements that differ in the first index, which is the slowest:
-        it loads what they share once.
-        """
-        s = deferred.statement
-        place = next(p for p in self.step.sums if p.statement is s)
-        base, count, _ = self._shared_out(place)
-        number, width = parts(self, place), together(place)
-        nest: list[Item] = [s]
-        row = self.step.row
-        assert row is not None
-        for i in reversed([i for i in s.bound if i is not row]):
-            nest = [Loop(i, nest)]
-        rows = Loop(row, nest)
-        several = self.at(0).const(width, "i64")
-        groups = self.at(0).binary("udiv", count, several)
-        inner = self.count(place.shape[1:])
-        work = self.at(0).binary("mul", groups, number)
-
-        def body(w: Value, _: list[Value]) -> None:
-            emitter = self.home()
-            part = emitter.binary("udiv", w, groups)
-            group = emitter.binary("urem", w, groups)
-            start = emitter.gep(base, emitter.binary("mul", part, count), "double")
-            self._point_elements(start, group, inner, width)
-            self._open_axes(deferred.axes, group, width)
-            emitter = self.home()
-            self.tile_rows = (emitter.binary("add", first, part), last)
-            self.row_step = number
-            self.items([rows])
-            self.jam, self.width, self.variant = None, 1, 0
-            del self.open[len(self.open) - len(deferred.axes) :]
-
-        self.counted(self.index, work, body, step=self.block)
-
-    def _point_elements(
-        self, start: Value, group: Value, inner: Value, width: int
-    ) -> None:
-        """Where the elements of a group are: ``inner`` apart from each other."""
-        emitter = self.home()
-        rest = emitter.binary("urem", group, inner)
-        block = emitter.binary("sub", group, rest)
-        block = emitter.binary("mul", block, emitter.const(width, "i64"))
-        pointer = emitter.gep(start, emitter.binary("add", block, rest), "double")
-        self.elements = [pointer]
-        for _ in range(1, width):
-            pointer = emitter.gep(pointer, inner, "double")
-            self.elements.append(pointer)
-
-    def _open_axes(self, axes: Sequence[Index], group: Value, width: int) -> None:
-        """The indices of a group of elements, from its number."""
-        extents = [self.extent(i.extent)[0] for i in axes]
-        emitter = self.home()
-        values = self.scopes[-1].values
-        for i, extent in list(zip(axes, extents, strict=True))[:0:-1]:
-            values[i] = emitter.binary("urem", group, extent)
-            group = emitter.binary("udiv", group, extent)
-        if width == 1:
-            values[axes[0]] = group
-        else:
-            self.jam, self.width = axes[0], width
-            first = emitter.binary("mul", group, emitter.const(width, "i64"))
-            for self.variant in range(width):
-                shift = emitter.const(self.variant, "i64")
-                value = emitter.binary("add", first, shift)
-                self.keep(axes[0], value, len(self.scopes) - 1)
-        self.open.extend(axes)
-
-    def finish_element(self, place: Place, value: Value) -> None:
-        """Add the sum over a tile to this thread's sum of the element."""
-        emitter = self.home()
-        pointer = self.elements[self.variant if self.jam is not None else 0]
-        old = emitter.load(pointer, "double")
-        kind = kind_of(place.statement)
-        emitter.store(combine(emitter, kind, old, value), pointer)
 
     # -- the sums of a block ---------------------------------------------------------
 
@@ -423,30 +365,3 @@ def fold_warp(emitter: ThreadEmitter, kind: str, value: Value) -> Value:
         value = combine(emitter, kind, value, other)
         distance //= 2
     return value
-
-
-def together(place: Place) -> int:
-    """How many elements of a deferred sum a thread has at a time."""
-    first = place.shape[0]
-    many = len(place.shape) > 1 and isinstance(first, Const)
-    if not many or place.statement.bound[1:]:
-        return 1
-    inner = [e.value for e in place.shape[1:] if isinstance(e, Const)]
-    least = int(first.value) * math.prod(map(int, inner))  # type: ignore[union-attr]
-    exact = int(first.value) % TOGETHER == 0  # type: ignore[union-attr]
-    return TOGETHER if exact and least >= TOGETHER * BUSY else 1
-
-
-def parts(writer: ThreadWriter, place: Place) -> Value:
-    """Into how many parts the rows of a tile are divided for a deferred sum."""
-    key = ("parts", place)
-    found = writer.find(key)
-    if found is not None:
-        return found[0]
-    count = writer.count(place.shape)
-    emitter = writer.at(0)
-    one = emitter.const(1, "i64")
-    some = emitter.select(emitter.icmp("sgt", count, one), count, one)
-    width = emitter.binary("udiv", emitter.const(writer.block, "i64"), some)
-    width = emitter.select(emitter.icmp("sgt", width, one), width, one)
-    return writer.keep(key, width, 0)[0]

@@ -31,6 +31,10 @@ define internal i64 @block_count() alwaysinline {
   %r = zext i32 %t to i64
   ret i64 %r
 }
+define internal i64 @opaque(i64 %x) alwaysinline {
+  %r = call i64 asm sideeffect "", "=l,0"(i64 %x)
+  ret i64 %r
+}
 define internal void @barrier() alwaysinline convergent {
   call void @llvm.nvvm.barrier0()
   ret void
@@ -67,16 +71,19 @@ define internal double @shuffle_down(double %x, i32 %distance) alwaysinline conv
 def for_device(text: str, kernels: Sequence[str], shared: int, block: int) -> str:
     """A complete module for the device.
 
-    shared: doubles of shared memory. block: threads per block, which bounds the
-    registers of a thread. Metadata of kernels have even numbers, those of loops odd.
+    shared: doubles of shared memory. block: threads per block; one block at a time may
+    have all registers, so that none need be spilled to have room for two. Metadata of
+    kernels have even numbers, those of loops odd.
     """
     memory = f"@shared = internal addrspace(3) global [{max(1, shared)} x double] undef"
+    wishes = {"maxntidx": block, "minctasm": 1}
     notes = [
-        f'!{2 * k + 2} = !{{ptr @{name}, !"maxntidx", i32 {block}}}'
-        for k, name in enumerate(kernels)
+        f'!{{ptr @{name}, !"{wish}", i32 {number}}}'
+        for name in kernels
+        for wish, number in wishes.items()
     ]
-    listed = ", ".join(f"!{2 * k + 2}" for k in range(len(kernels)))
-    return "\n".join(
-        [PRELUDE, f"{memory}, align 16", text, f"!nvvm.annotations = !{{{listed}}}",
-         *notes]
-    )  # fmt: skip
+    listed = ", ".join(f"!{2 * k + 2}" for k in range(len(notes)))
+    numbered = [f"!{2 * k + 2} = {note}" for k, note in enumerate(notes)]
+    late = "@shared_late = external addrspace(3) global [0 x double], align 16"
+    head = [PRELUDE, f"{memory}, align 16", late]
+    return "\n".join([*head, text, f"!nvvm.annotations = !{{{listed}}}", *numbered])

@@ -108,10 +108,11 @@ class ThreadWriter(StepWriter):
             return found[0]
         base = self.context(*key, type="ptr")
         count = self.count(place.shape)
-        emitter = self.at(0)
-        start = emitter.binary("mul", self.block_index, count)
-        pointer = emitter.gep(base, start, self.stored_type(place))
-        return self.keep(("block", place), pointer, 0)[0]
+        self.at(self.tile_level)
+        number = self.thread.opaque(self.block_index)  # computed for each phase
+        start = self.thread.binary("mul", number, count)
+        pointer = self.thread.gep(base, start, self.stored_type(place))
+        return self.keep(("block", place), pointer, self.tile_level)[0]
 
     def spread(self, shape: Sequence[Node], threads: Value) -> list[Node | Value]:
         """Strides of an array of which each of the ``threads`` has one: they are
@@ -152,7 +153,7 @@ class ThreadWriter(StepWriter):
 
     # -- sums over rows --------------------------------------------------------------
 
-    def prefetch(self, address: Address, type: str) -> None:
+    def prefetch(self, node: Load, address: Address, type: str) -> None:
         """Other threads work while this one waits for memory."""
 
     def _scatter(self, s: Statement) -> None:
@@ -196,9 +197,13 @@ class ThreadWriter(StepWriter):
         pointer = self.at(0).gep(base, self.own_index, "double")
         return self.keep(key, pointer, 0)[0]
 
+    def atomic_base(self, place: Place) -> Value:
+        """The one array of all threads that add to places which they choose."""
+        return self.context("work", place, type="ptr")
+
     def _add_shared(self, place: Place, indices: Sequence[Node]) -> None:
-        """Add to the one array of all threads."""
-        base = self.context("work", place, type="ptr")
+        """Add to an array that other threads add to."""
+        base = self.atomic_base(place)
         strides = self.strides(place.shape, range(len(place.shape)))
         value = self.value(place.statement.value)
         value = operations.to_float_type(self.home(), value, "double")

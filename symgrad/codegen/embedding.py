@@ -4,7 +4,9 @@ Lanes are rows of the pass. The rows of U that a block needs are read as vectors
 their columns and transposed in registers, so that each column is one vector of lanes in
 scratch memory, where the pass reads it. What the pass adds to rows of a gradient goes
 the same way back: kept by column, transposed at the end of the block, and added row by
-row, in the order of the rows, because two lanes may mean the same row.
+row, in the order of the rows, because two lanes may mean the same row. If it is another
+row that the data choose times a factor (each factor of a matrix factorisation in the
+gradient of the other), it is read and added row by row, and nothing is transposed back.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from symgrad.codegen import operations
-from symgrad.codegen.chosen_rows import RowGather, elements
+from symgrad.codegen.chosen_rows import RowGather, ScaledRow, elements
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.sums import SumWriter
 from symgrad.codegen.tiles import transpose_square
@@ -38,9 +40,62 @@ def add_rows(writer: SumWriter, place: Place) -> None:
     s = place.statement
     (index,) = writer.checked(s.targets[:1], place.shape[:1])
     base = writer.memory("partial", "partial", place)
+    scaled = writer.layout.scaled_rows(writer.step).get(place)
+    if scaled is not None:
+        terms = _Scaled(writer, place, scaled)
+        rows = _Rows(writer, index, place.shape, base, "double")
+        rows.when_any(lambda: rows.each_block(lambda c: rows.add_scaled(c, terms)))
+        return
     rows = _Rows(writer, index, place.shape, base, "double")
     source = writer.memory("scratch", "rows", writer.step, place)
     rows.when_any(lambda: rows.each_block(lambda c: rows.add(c, source)))
+
+
+class _Scaled:
+    """Chosen rows times a factor each, read again from where they are: neither they
+    nor the products need to be transposed.
+
+    Lanes that are off read a row of zeros, so that they add zero whatever row 0 holds.
+    Both that row and the factors are in scratch memory: they are read one by one.
+    """
+
+    def __init__(self, writer: SumWriter, place: Place, scaled: ScaledRow) -> None:
+        self.writer, array = writer, scaled.source.array
+        lanes, type = writer.lanes, writer.type
+        (index,) = writer.checked([scaled.source.index], [array.shape[0]])
+        numbers, columns = writer.value(index), writer.placed(elements(array.shape[1:]))
+        factor = writer.value(scaled.factor)
+        scratch = writer.memory("scratch", "rows", writer.step, place)
+        base, dtype = writer.input_base(array)
+        self.kind = operations.STORED[dtype][0]
+        emitter = writer.home()
+        if scaled.negative:
+            factor = emitter.fneg(factor)
+        offsets = emitter.binary("mul", numbers, emitter.splat(columns[0], lanes))
+        assert writer.mask is not None
+        rows = emitter.gep(base, offsets, self.kind)
+        rows = emitter.select(writer.mask, rows, emitter.splat(scratch, lanes))
+        self.rows = [emitter.extract(rows, k) for k in range(lanes)]
+        factor = emitter.splat(factor, lanes)
+        factor = emitter.select(writer.mask, factor, emitter.const(0.0, type))
+        self.factors = emitter.gep(scratch, columns[0], "double")
+        emitter.store(factor, self.factors)
+
+    def load(self, k: int, column: Value, mask: Value | None) -> Value:
+        """A vector of columns of the row of lane ``k``, times its factor."""
+        emitter, type = self.writer.emitter, self.writer.type
+        pointer = emitter.gep(self.rows[k], column, self.kind)
+        row = emitter.load(pointer, self.kind, self.writer.vector, mask)
+        at = emitter.gep(self.factors, emitter.const(k, "i64"), type)
+        row = operations.to_float_type(emitter, row, type)
+        return emitter.binary("fmul", row, emitter.load(at, type))
+
+
+def clear_rows(writer: SumWriter) -> None:
+    """Make the rows of zeros that lanes which are off read."""
+    for place in writer.layout.scaled_rows(writer.step):
+        base = writer.memory("scratch", "rows", writer.step, place)
+        writer.fill(base, place.shape[1:], "double", 1, 0.0)
 
 
 class _Rows:
@@ -113,6 +168,12 @@ class _Rows:
             vectors = transpose_square(self.emitter, vectors)
             for row, terms in zip(self._some(first), vectors, strict=True):
                 self._add_row(row, column, terms, mask)
+
+    def add_scaled(self, column: Value, terms: _Scaled) -> None:
+        """Add these columns of other rows, each times its factor, to all rows."""
+        mask = self._mask(column)
+        for k, row in enumerate(self.rows):
+            self._add_row(row, column, terms.load(k, column, mask), mask)
 
     def _add_row(
         self, row: Value, column: Value, terms: Value, mask: Value | None

@@ -55,6 +55,7 @@ class Evaluator(Addresses):
             stack.pop()
             value, level = self._read(node) if self._stored(node) else self._emit(node)
             self.keep(node, value, level)
+            self.divide()
         found = self.find(root)
         assert found is not None
         return found
@@ -229,7 +230,7 @@ class Evaluator(Addresses):
                 strides.append(graph.const(static))
         kind = operations.STORED[dtype][0]
         address = self.address(base, kind, indices, strides)
-        self.prefetch(address, kind)
+        self.prefetch(node, address, kind)
         loaded = self.fetch(address, kind, self._guard(node.indices, array.shape))
         value = operations.from_memory(self.emitter, loaded, dtype, self.type)
         return value, address.level
@@ -267,7 +268,7 @@ class Evaluator(Addresses):
         spec = self.layout.specs[array.name]
         if not spec.parameter:
             return self.context("data", array.name, type="ptr"), spec.dtype
-        if self.layout.single:
+        if array.name in self.layout.narrowed:
             return self.memory("work", "narrow", array.name), "float32"
         number = self.layout.parameters().index(array.name)
         return self.pointer_argument("params", number), "float64"

@@ -9,21 +9,30 @@ objectives keep one for ever.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
 
 from symgrad import graph
 from symgrad.codegen.chosen_rows import (
     RowGather,
+    ScaledRow,
     adds_rows,
     elements,
     find_row_gathers,
+    scaled_row,
 )
-from symgrad.graph import Const, Input, Load, Node
+from symgrad.codegen.long_rows import is_long_sum, loads_within, streamed_inputs
+from symgrad.codegen.narrow import narrowed
+from symgrad.graph import Const, Index, Input, Node
 from symgrad.schedule import cost
 from symgrad.schedule.choose import cost_per_row
+from symgrad.schedule.deferred import loads_of
 from symgrad.schedule.nest import statements_in
 from symgrad.schedule.plan import Place, Plan, Step
+from symgrad.schedule.statements import Statement
 
 ROWS_PER_FLUSH = 4096
 """Rows summed in the compute type before they are added to float64 partial sums."""
@@ -49,10 +58,17 @@ TURNS_PER_ELEMENT = 16
 """Additions to a chunk's sums per element that pay for their memory."""
 
 TILE_BYTES = 1 << 18
-MAX_TILE_ROWS = 256
+MAX_TILE_ROWS = 64
 """A tile of rows keeps at most so much for deferred sums."""
 
+STRIP_BYTES = 128
+"""Of each long row that are transposed at a time: 2 KB for two vectors of rows."""
+
 ALIGN = 64
+
+
+_Tiles = tuple[frozenset[Input], frozenset[Input]]
+"""Inputs whose rows a pass copies block by block; those that one loop streams."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +95,11 @@ class Layout:
     called: frozenset[str] = frozenset()  # functions that are subroutines
     attributes: str = ""  # of all LLVM functions
     slots: dict[tuple[object, ...], int] = field(default_factory=dict)
-    _tiles: dict[Step, frozenset[Input]] = field(default_factory=dict)
+    _tiles: dict[Step, tuple[frozenset[Input], frozenset[Input]]] = field(
+        default_factory=dict
+    )
     _gathers: dict[Step, tuple[RowGather, ...]] = field(default_factory=dict)
+    _scaled: dict[Step, dict[Place, ScaledRow]] = field(default_factory=dict)
 
     def slot(self, *key: object) -> int:
         """The slot of ``key``, assigned on first use."""
@@ -88,24 +107,71 @@ class Layout:
 
     def tiles(self, step: Step) -> frozenset[Input]:
         """Inputs whose rows a pass loads block by block (tiles.py)."""
+        return self._found_tiles(step)[0]
+
+    def streamed(self, step: Step) -> frozenset[Input]:
+        """Inputs whose long rows one loop transposes as it goes (streamed_rows.py)."""
+        return self._found_tiles(step)[1]
+
+    def _found_tiles(self, step: Step) -> _Tiles:
+        if step.lane is not None:
+            return frozenset(), frozenset()
         if step not in self._tiles:
-            self._tiles[step] = find_tiles(step, self.specs)
+            of = self.plan.of
+            found = find_tiles(step, self.specs, self.is_long_sum, of)
+            streamed = streamed_inputs(step, found, of)
+            self._tiles[step] = found - streamed, streamed
         return self._tiles[step]
+
+    def is_long_sum(self, s: Statement, row: Index | None) -> bool:
+        """Whether a pass over ``row`` adds up ``s`` along long rows (row_sums.py)."""
+        return is_long_sum(s, row, self._contiguous, self.plan.of)
+
+    @cached_property
+    def _contiguous(self) -> frozenset[str]:
+        """Names of the inputs in C order."""
+        return frozenset(n for n, spec in self.specs.items() if spec.contiguous)
 
     def row_gathers(self, step: Step) -> tuple[RowGather, ...]:
         """Rows chosen by the data that a pass loads block by block (embedding.py)."""
+        if step.lane is not None:
+            return ()
         if step not in self._gathers:
-            names = {name for name, spec in self.specs.items() if spec.contiguous}
-            self._gathers[step] = find_row_gathers(step, names, self.plan.of)
+            found = find_row_gathers(step, self._contiguous, self.plan.of)
+            self._gathers[step] = found
         return self._gathers[step]
 
     def row_scatters(self, step: Step) -> list[Place]:
         """Sums to whole rows that the data choose, added block by block."""
         return [p for p in step.sums if adds_rows(p, step, self.plan.of)]
 
+    @property
+    def strip_columns(self) -> int:
+        """Columns of long rows that are transposed at a time."""
+        return STRIP_BYTES // (4 if self.single else 8)
+
+    def scaled_rows(self, step: Step) -> dict[Place, ScaledRow]:
+        """Those of them that add other chosen rows, each times a factor."""
+        if step not in self._scaled:
+            gathers = self.row_gathers(step)
+            found = self._scaled[step] = {}
+            for place in self.row_scatters(step):
+                scaled = scaled_row(place, step, self.plan.of, gathers)
+                if scaled is not None:
+                    found[place] = scaled
+        return self._scaled[step]
+
     def parameters(self) -> list[str]:
         """Names of the parameters, in the order of their pointers."""
         return [name for name in self.inputs if self.specs[name].parameter]
+
+    @cached_property
+    def narrowed(self) -> frozenset[str]:
+        """Names of the parameters that are converted to float32 in advance."""
+        if not self.single:
+            return frozenset()
+        parameters = [self.inputs[name] for name in self.parameters()]
+        return frozenset(p.name for p in narrowed(self.plan, parameters))
 
     def element_bytes(self, place: Place) -> int:
         """Bytes of one element of a place."""
@@ -137,8 +203,8 @@ def measure(layout: Layout, lengths: Mapping[str, int], lanes: int) -> Sizes:
         count = _count(place.shape, lengths)
         key = ("work", place)
         result.offsets[key] = memory.take(count * layout.element_bytes(place))
-    if layout.single:
-        for name in layout.parameters():
+    for name in layout.parameters():
+        if name in layout.narrowed:
             count = _count(layout.inputs[name].shape, lengths)
             result.offsets["narrow", name] = memory.take(4 * count)
     for step in layout.plan.passes:
@@ -172,6 +238,8 @@ def _measure_pass(
         count = _count(array.shape[1:], lengths)
         width = 4 if layout.single else 8
         result.offsets["tile", step, array.name] = scratch.take(count * block * width)
+    for array in layout.streamed(step):
+        result.offsets["strip", step, array.name] = scratch.take(STRIP_BYTES * block)
     chosen = [(g, g.array.shape[1:]) for g in layout.row_gathers(step)]
     chosen += [(p, p.shape[1:]) for p in layout.row_scatters(step)]
     for key, shape in chosen:
@@ -247,13 +315,28 @@ def _with_tile(
         _count(place.shape[:-1], lengths) * layout.element_bytes(place)
         for place in step.scratch
         if place.kept
-    )
+    ) + sum(_read_again(layout, step, d.statement, lengths) for d in step.deferred)
     rows = TILE_BYTES // max(1, row_bytes)
     rows = min(MAX_TILE_ROWS, max(block, rows // block * block))
     tiles = -(-chunk_rows // rows)
     rows = -(-chunk_rows // (tiles * block)) * block
     result.offsets["size", step.tile.name] = rows
     return {**lengths, step.tile.name: rows}
+
+
+def _read_again(
+    layout: Layout, step: Step, s: Statement, lengths: Mapping[str, int]
+) -> int:
+    """Bytes of a row that a sum to a vector reads at the end of a tile. (A matrix is
+    read and written then, too, which costs more than rows that left the cache.)"""
+    if len(s.domain) > 1:
+        return 0
+    arrays = {n.array for n in loads_of(s) if step.row in n.free}
+    return sum(
+        _count(a.shape[1:], lengths) * np.dtype(layout.specs[a.name].dtype).itemsize
+        for a in arrays
+        if isinstance(a, Input)
+    )
 
 
 def _tile_rows(step: Step, lengths: Mapping[str, int]) -> int:
@@ -278,17 +361,21 @@ def _count(shape: Sequence[Node], lengths: Mapping[str, int]) -> int:
     return total
 
 
-def find_tiles(step: Step, specs: Mapping[str, ArraySpec]) -> frozenset[Input]:
+def find_tiles(
+    step: Step,
+    specs: Mapping[str, ArraySpec],
+    is_long_sum: Callable[[Statement, Index | None], bool],
+    of: Mapping[Node, Statement],
+) -> frozenset[Input]:
     """The inputs that are worth loading in blocks of whole rows.
 
     Floating point, C order, rank 2 or more, two columns or more, read at the row index;
     and read by more than a few single columns.
     """
     reads: dict[Input, set[tuple[Node, ...]]] = {}
-    roots = [e for s in statements_in(step.items) for e in s.expressions]
-    for node in graph.walk(roots):
-        if not isinstance(node, Load) or not isinstance(node.array, Input):
-            continue
+    across = [s for s in statements_in(step.items) if not is_long_sum(s, step.row)]
+    for node in (load for s in across for load in loads_within(s, of)):
+        assert isinstance(node.array, Input)
         if len(node.indices) >= 2 and node.indices[0] is step.row:
             reads.setdefault(node.array, set()).add(node.indices[1:])
     return frozenset(

@@ -12,7 +12,7 @@ instruction before the inner loop, which is how invariants are hoisted.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 BYTES = {"double": 8, "float": 4, "i64": 8, "i32": 4, "i16": 2, "i8": 1, "ptr": 8}
 _MANGLED = {
@@ -72,14 +72,27 @@ def _float_bits(value: float) -> int:
     return struct.unpack("<Q", struct.pack("<d", single))[0]
 
 
-class Region:
-    """Lines of one loop body (or of the whole function) and its last block's label."""
+BLOCK = 1000
+"""Lines after which a block may be divided."""
 
-    __slots__ = ("label", "lines")
+DIVIDED = "next"
+"""How labels begin that only divide a block."""
+
+
+class Region:
+    """Lines of one loop body (or of the whole function) and its last block: its label,
+    and the number of lines before it."""
+
+    __slots__ = ("begin", "label", "lines")
 
     def __init__(self, label: str) -> None:
         self.lines: list[str] = []
-        self.label = label
+        self.label, self.begin = label, 0
+
+    def open(self, label: str) -> None:
+        """Begin another block."""
+        self.lines.append(f"{label}:")
+        self.label, self.begin = label, len(self.lines)
 
 
 class Module:
@@ -104,7 +117,7 @@ class Emitter:
     def __init__(self, module: Module, features: frozenset[str]) -> None:
         self.module, self.features = module, features
         self.region = Region("entry")
-        self._count = 0
+        self._count = self._divided = 0
         self._fma = "fma" in features or "avx512f" in features or "neon" in features
 
     # -- names and text --------------------------------------------------------------
@@ -129,6 +142,18 @@ class Emitter:
 
     def _declare(self, line: str) -> None:
         self.module.declarations[line] = None
+
+    def divide(self, regions: Iterable[Region]) -> None:
+        """Begin another block where the last one of a region is long: some of LLVM's
+        steps take time that grows with the square of a block."""
+        if self._count - self._divided < BLOCK // 4:
+            return
+        self._divided = self._count
+        for region in regions:
+            if len(region.lines) - region.begin >= BLOCK:
+                label = self.label(DIVIDED)
+                region.lines.append(f"  br label %{label}")
+                region.open(label)
 
     # -- values ----------------------------------------------------------------------
 
@@ -441,13 +466,11 @@ class Emitter:
         region, before = self.region, self.region.label
         taken, done = self.label("then"), self.label("done")
         self.raw(f"br i1 {condition.name}, label %{taken}, label %{done}")
-        region.lines.append(f"{taken}:")
-        region.label = taken
+        region.open(taken)
         value = then()
         last = region.label
         self.raw(f"br label %{done}")
-        region.lines.append(f"{done}:")
-        region.label = done
+        region.open(done)
         return self._result(
             f"phi {value.spelled} [ {value.name}, %{last} ], "
             f"[ {otherwise.name}, %{before} ]",
@@ -460,12 +483,10 @@ class Emitter:
         region = self.region
         taken, done = self.label("then"), self.label("done")
         self.raw(f"br i1 {condition.name}, label %{taken}, label %{done}")
-        region.lines.append(f"{taken}:")
-        region.label = taken
+        region.open(taken)
         then()
         self.raw(f"br label %{done}")
-        region.lines.append(f"{done}:")
-        region.label = done
+        region.open(done)
 
     def loop(
         self,
@@ -513,8 +534,7 @@ class Emitter:
                 f"[ {result.name}, %{last} ]"
             )
         lines.extend(inner.lines)
-        lines.append(f"{done}:")
-        outer.label = done
+        outer.open(done)
         if nonempty:
             return results
         return [

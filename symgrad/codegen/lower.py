@@ -17,13 +17,13 @@ for serial step k ``serial_k(context, params, outs, work)``, and two ways in:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from symgrad import graph
 from symgrad.codegen import operations
 from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.scopes import Scope
-from symgrad.codegen.sums import SumWriter
+from symgrad.codegen.streamed_rows import StreamWriter, Strips
 from symgrad.codegen.terms import kind_of
 from symgrad.graph import Index, Node
 from symgrad.schedule.deferred import Deferred
@@ -54,14 +54,15 @@ PRODUCT_COST = 3.0
 """Two values read and multiplied."""
 
 
-class StepWriter(SumWriter):
+class StepWriter(StreamWriter):
     """Writes the loops and statements of one step."""
 
     def items(self, items: Sequence[Item]) -> None:
         """Emit statements and loops in order."""
         for item in items:
             if isinstance(item, Loop):
-                self.loop(item)
+                if not self._waits(item):
+                    self.loop(item)
             elif self.jam is None:
                 self.statement(item)
             elif self._one_extreme(item):
@@ -70,6 +71,12 @@ class StepWriter(SumWriter):
                 for variant in range(self.width):
                     self.variant = variant
                     self.statement(item)
+
+    def _waits(self, item: Loop) -> bool:
+        """Whether all that the loop does is done at the end of the block of rows."""
+        scaled = self.layout.scaled_rows(self.step)
+        later = {place.statement for place in scaled}
+        return bool(later) and later.issuperset(item.statements())
 
     def _one_extreme(self, s: Statement) -> bool:
         """Whether turns that run together add to one minimum or maximum of a row."""
@@ -82,6 +89,12 @@ class StepWriter(SumWriter):
         Where independent sums run inside, several turns are emitted together (unroll
         and jam): they share loads, and their chains of additions overlap.
         """
+        long = self._long_sums(item)
+        if long:
+            self.sum_rows(item, long)
+            item = Loop(item.index, [i for i in item.items if i not in long])
+            if not item.items:
+                return
         starting = self._starting(item)
         for key in starting:
             if self._in_register(key[0], item):
@@ -90,7 +103,6 @@ class StepWriter(SumWriter):
                 self._at_variant(key, lambda s: self._clear(s, item))
         extent, _ = self.extent(item.index.extent)
         width = self._jam_width(item)
-        zero = self.emitter.const(0, "i64")
         if item.index is self.step.row:  # rows of a tile, in a deferred sum
             self._turns(item, *self.tile_rows, 1)
         elif self._is_short(item):
@@ -98,12 +110,31 @@ class StepWriter(SumWriter):
         elif self._only_counts(item):
             self._counted_apart(item, extent)
         elif width == 1:
-            self._turns(item, zero, extent, 1)
+            self._turns(item, self._streamed(item, extent), extent, 1)
         else:
             self._jammed(item, extent, width)
         for key in starting:
             if key in self.sums:
                 self._at_variant(key, self._complete)
+
+    def _streamed(self, item: Loop, extent: Value) -> Value:
+        """The turns whose columns of long rows come in strips; where they end."""
+        zero = self.home().const(0, "i64")
+        load = self.streamed_load(item)
+        if load is None:
+            return zero
+        strips = Strips(self, load, extent)
+
+        def strip(begin: Value) -> None:
+            self.scopes.append(Scope(self.emitter.region))
+            end = strips.copy(begin)
+            self.column = lambda k: self.know(load, strips.column(k, begin))
+            self._turns(item, begin, end, 1)
+            self.column = None
+            self.scopes.pop()
+
+        self._carrying(item, zero, strips.end, self.layout.strip_columns, strip)
+        return strips.end
 
     def _jammed(self, item: Loop, extent: Value, width: int) -> None:
         """``width`` turns at a time, then what is left."""
@@ -153,21 +184,39 @@ class StepWriter(SumWriter):
         self._turns(item, main, extent, 1)
 
     def _turns(self, item: Loop, begin: Value, end: Value, step: int | Value) -> None:
-        """The loop itself; running sums are carried from turn to turn."""
+        """The loop itself."""
+
+        def turn(counter: Value) -> None:
+            self._enter(item, counter)
+            if self.column is not None:
+                self.column(counter)
+            self.items(item.items)
+            self._leave()
+
+        self._carrying(item, begin, end, step, turn)
+
+    def _carrying(
+        self,
+        item: Loop,
+        begin: Value,
+        end: Value,
+        step: int | Value,
+        turn: Callable[[Value], None],
+    ) -> None:
+        """A loop that carries the running sums of ``item`` from turn to turn."""
         inside = set(item.statements())
         carried = [key for key in self.sums if key[0] in inside]
         initial = [self.sums[key] for key in carried]
 
         def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
-            self._enter(item, counter)
             self.sums.update(zip(carried, phis, strict=True))
-            self.items(item.items)
-            self._leave()
+            turn(counter)
             return [self.sums[key] for key in carried]
 
         nonempty = begin.literal and end.literal and int(begin.name) < int(end.name)
         emitter = self.home()
         results = emitter.loop(begin, end, step, initial, body, nonempty)
+        self.home()
         self.sums.update(zip(carried, results, strict=True))
 
     def _is_short(self, item: Loop) -> bool:
@@ -264,23 +313,52 @@ class StepWriter(SumWriter):
 
     # -- lanes -----------------------------------------------------------------------
 
-    def open_lanes(self, loop: Loop, counter: Value, bound: Value) -> None:
-        """Enter a loop whose index runs along the lanes, up to ``bound`` (a vector)."""
+    def open_lanes(self, loop: Loop, counter: Value, end: Value) -> None:
+        """Enter a loop whose index runs along the lanes, up to ``end``."""
         self.scopes.append(Scope(self.emitter.region, loop))
         self.open.append(loop.index)
         self.row, self.row_base = loop.index, counter
         self.row_level = len(self.scopes) - 1
         if self.lanes > 1:
-            emitter = self.home()
-            numbers = emitter.lane_numbers(self.lanes)
-            self.mask = emitter.icmp(
-                "slt", emitter.binary("add", counter, numbers), bound
-            )
+            self.mask = self._lanes_before(counter, end)
+
+    def _lanes_before(self, counter: Value, end: Value) -> Value:
+        """The lanes of rows below ``end``.
+
+        In float32 numbers of lanes are compared, as 32-bit integers: numbers of rows
+        would take twice the registers of a vector.
+        """
+        emitter = self.home()
+        if self.type == "double":
+            rows = emitter.binary("add", counter, emitter.lane_numbers(self.lanes))
+            bound = self.widen(end, self.lanes, len(self.scopes) - 2)
+            return self.home().icmp("slt", rows, bound)
+        left = emitter.binary("sub", end, counter)
+        most = emitter.const(self.lanes, "i64")
+        left = emitter.select(emitter.icmp("slt", left, most), left, most)
+        bound = emitter.splat(emitter.convert("trunc", left, "i32"), self.lanes)
+        return emitter.icmp("slt", emitter.lane_numbers(self.lanes, "i32"), bound)
 
     def close_lanes(self) -> None:
         """Leave that loop."""
         self._leave()
         self.row = self.mask = None
+
+    def grid_row(self, rows: Loop, counter: Value) -> None:
+        """One row of a grid: its loops have their lanes along it."""
+        self._enter(rows, counter)
+        for item in rows.items:
+            assert isinstance(item, Loop)
+            extent, _ = self.extent(item.index.extent)
+
+            def block(counter: Value, item: Loop = item, end: Value = extent) -> None:
+                self.open_lanes(item, counter, end)
+                self.items(item.items)
+                self.close_lanes()
+
+            zero = self.home().const(0, "i64")
+            self._carrying(item, zero, extent, self.lanes, block)
+        self._leave()
 
     def deferred(self, rows: Loop, deferred: Deferred) -> None:
         """One deferred sum over the rows of the current tile: lanes along its last
@@ -292,10 +370,9 @@ class StepWriter(SumWriter):
         extent, _ = self.extent(deferred.lane.extent)
         emitter = self.home()
         rows_of_block, self.lanes = self.lanes, self.vector * deferred.vectors
-        bound = emitter.splat(extent, self.lanes)
 
         def block(counter: Value, _: list[Value]) -> Sequence[Value]:
-            self.open_lanes(lanes, counter, bound)
+            self.open_lanes(lanes, counter, extent)
             self.items(lanes.items)
             self.close_lanes()
             return ()

@@ -322,14 +322,57 @@ def libm(symbol: str, *args: Lanes) -> Lanes:
     return lane_by_lane(lambda *scalars: emitter.call(name, type, scalars), *args)
 
 
-def where_any(mask: Lanes, rare: Callable[[], Lanes], usual: Lanes) -> Lanes:
-    """``rare()`` in the lanes of ``mask``, ``usual`` in the others; ``rare`` runs only
-    when some lane needs it."""
+def libm_where(mask: Lanes, symbol: str, x: Lanes, usual: Lanes) -> Lanes:
+    """C's function of x in the lanes of ``mask``, ``usual`` in the others; it runs only
+    when some lane needs it.
+
+    By a subroutine that leaves all registers as they were: around a plain call every
+    running sum of a loop would go through memory in each turn, taken or not.
+    """
     emitter = mask.emitter
 
     def patched() -> Value:
-        return mask.choose(rare(), usual).value
+        found = x.wrap(_call_apart(emitter, symbol, x.value))
+        return mask.choose(found, usual).value
 
     return usual.wrap(
         emitter.branch_if(emitter.any_lane(mask.value), patched, usual.value)
     )
+
+
+def _call_apart(emitter: Emitter, symbol: str, x: Value) -> Value:
+    """C's function lane by lane, in a subroutine that saves all registers.
+
+    It takes and returns whole registers: LLVM zeroes the upper halves of all of them
+    when a function returns, unless what it returns is in one.
+    """
+    bits = _register_bits(emitter.features)
+    whole = max(x.lanes, bits // FORMATS[x.type].bits)
+    name = f"{symbol}_apart_{x.type}_{whole}"
+    if name not in emitter.module.internal:
+        emitter.module.internal.add(name)
+        inner = Emitter(emitter.module, emitter.features)
+        argument = Lanes(inner, Value("%x", x.type, whole))
+        result = libm(symbol, argument).value
+        attributes = (
+            f'noinline "no_caller_saved_registers" "prefer-vector-width"="{bits}"'
+        )
+        inner.finish(name, [repr(argument)], result, attributes, "internal")
+    if x.lanes == whole:
+        return emitter.call_internal(name, x.type, whole, [x])
+    wide = emitter.splat(x, whole) if x.lanes == 1 else _repeated(emitter, x, whole)
+    found = emitter.call_internal(name, x.type, whole, [wide])
+    if x.lanes == 1:
+        return emitter.extract(found, 0)
+    return emitter.shuffle(found, found, range(x.lanes))
+
+
+def _repeated(emitter: Emitter, x: Value, lanes: int) -> Value:
+    return emitter.shuffle(x, x, [k % x.lanes for k in range(lanes)])
+
+
+def _register_bits(features: frozenset[str]) -> int:
+    """Of the longest registers."""
+    if "avx512f" in features:
+        return 512
+    return 256 if "avx" in features else 128

@@ -16,10 +16,9 @@ from symgrad.codegen.math_lanes import (
     divide,
     fast_two_sum,
     fma,
-    libm,
+    libm_where,
     polynomial,
     two_product,
-    where_any,
 )
 
 # Up to here k fits the rounding constant with bits to spare, and k times the error of
@@ -56,7 +55,7 @@ def sin(x: Lanes) -> Lanes:
     shifted = fma(x, table.INVERSE_PI[x.value.type][0], shift)
     r, error = _reduced(x, (shifted - shift) * 2.0)
     value = signed_sine(r, error, shifted.bits())
-    return where_any(_is_large(x), lambda: libm("sin", x), value)
+    return libm_where(_is_large(x), "sin", x, value)
 
 
 def cos(x: Lanes) -> Lanes:
@@ -65,7 +64,7 @@ def cos(x: Lanes) -> Lanes:
     shifted = fma(x, table.INVERSE_PI[x.value.type][0], 0.5) + shift
     r, error = _reduced(x, fma(shifted - shift, 2.0, -1.0))
     value = signed_sine(r, error, shifted.bits())
-    return where_any(_is_large(x), lambda: libm("cos", x), value)
+    return libm_where(_is_large(x), "cos", x, value)
 
 
 def _is_large(x: Lanes) -> Lanes:
@@ -98,7 +97,7 @@ def tan(x: Lanes) -> Lanes:
     value = divide(above, below, below_error, above_error)
     tiny = abs(x) < x.format.epsilon
     value = tiny.choose(x, value)
-    return where_any(_is_large(x), lambda: libm("tan", x), value)
+    return libm_where(_is_large(x), "tan", x, value)
 
 
 def _atan_of_ratio(v: Lanes, u: Lanes, mirrored: Lanes | None = None) -> Lanes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from symgrad.codegen import operations, streams
-from symgrad.codegen.embedding import add_rows, load_rows
+from symgrad.codegen.embedding import add_rows, clear_rows, load_rows
 from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
 from symgrad.codegen.llvm_text import Emitter, Module, Value
 from symgrad.codegen.lower import COMMON, StepWriter
@@ -22,6 +22,12 @@ SERIAL = ", ".join(COMMON)
 
 FEW_SUMS = 512
 """Sums of a pass up to which the code around it is not optimised."""
+
+MANY_SUMS = 64
+"""Sums of a pass from which on a subroutine adds each to those of other rows."""
+
+ALIKE = 8
+"""Scalars from which on a loop handles them, instead of a line for each."""
 
 STACK_BYTES = 1 << 15
 """Objectives that need no more memory than this have it on the stack."""
@@ -95,13 +101,15 @@ class ModuleWriter:
                 kind = writer.type
                 start = IDENTITY[kind_of(place.statement)]
                 writer.fill(base, place.shape, kind, self.lanes, start)
+        clear_rows(writer)
         if step.deferred:
             self._tiles(writer, loop, registers)
         else:
             low, high = Value("%begin", "i64"), Value("%end", "i64")
             keys: list[SumKey] = [(s, None) for s in registers]
             start = [writer.identity(s) for s in registers]
-            results = self._rows(writer, loop, keys, start, low, high)
+            rows = self._rows if step.lane is None else self._grid
+            results = rows(writer, loop, keys, start, low, high)
             writer.sums.update(zip(keys, results, strict=True))
         for place in step.sums:
             if streams.followers(step, place):
@@ -125,10 +133,9 @@ class ModuleWriter:
         """The loop over rows, a block at a time; the last block is masked."""
         lanes = writer.lanes
         emitter = writer.home()
-        bound = emitter.splat(end, lanes)
 
         def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
-            writer.open_lanes(loop, counter, bound)
+            writer.open_lanes(loop, counter, end)
             for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
                 load_tile(writer, array, end)
             for gather in self.layout.row_gathers(writer.step):
@@ -141,6 +148,24 @@ class ModuleWriter:
             return [writer.sums[key] for key in keys]
 
         return emitter.loop(begin, end, lanes, start, body)
+
+    def _grid(
+        self,
+        writer: StepWriter,
+        loop: Loop,
+        keys: list[SumKey],
+        start: Sequence[Value],
+        begin: Value,
+        end: Value,
+    ) -> list[Value]:
+        """The loop over rows, one by one, lanes along each of them."""
+
+        def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
+            writer.sums.update(zip(keys, phis, strict=True))
+            writer.grid_row(loop, counter)
+            return [writer.sums[key] for key in keys]
+
+        return writer.home().loop(begin, end, 1, start, body)
 
     def _tiles(
         self, writer: StepWriter, loop: Loop, registers: list[Statement]
@@ -172,7 +197,11 @@ class ModuleWriter:
     def _flush_register(self, writer: StepWriter, place: Place) -> None:
         value = writer.sums.pop((place.statement, None))
         pointer = writer.memory("partial", "partial", place)
-        self._add(writer, place, value, pointer)
+        if len(writer.step.sums) < MANY_SUMS:
+            self._add(writer.emitter, kind_of(place.statement), value, pointer)
+        else:
+            self._call_add(writer.emitter, kind_of(place.statement), value, pointer)
+        writer.divide()
 
     def _flush_lanes(self, writer: StepWriter, place: Place) -> None:
         source = writer.memory("scratch", "scratch", place)
@@ -183,7 +212,8 @@ class ModuleWriter:
             at = emitter.binary("mul", counter, emitter.const(self.lanes, "i64"))
             pointer = emitter.gep(source, at, writer.type)
             value = emitter.load(pointer, writer.type, self.lanes)
-            self._add(writer, place, value, emitter.gep(target, counter, "double"))
+            at = emitter.gep(target, counter, "double")
+            self._add(writer.emitter, kind_of(place.statement), value, at)
 
         writer.counted(0, writer.count(place.shape), body)
 
@@ -199,11 +229,26 @@ class ModuleWriter:
             register,
         )
 
-    def _add(
-        self, writer: StepWriter, place: Place, value: Value, pointer: Value
+    def _call_add(
+        self, emitter: Emitter, kind: str, value: Value, pointer: Value
     ) -> None:
+        """``_add`` through a subroutine, written on first use."""
+        name = f"add_{kind}_{value.type}_{value.lanes}"
+        if name not in self.module.internal:
+            self.module.internal.add(name)
+            inner = Emitter(self.module, self.features)
+            lanes = Value("%lanes", value.type, value.lanes)
+            self._add(inner, kind, lanes, Value("%sum", "ptr"))
+            inner.finish(
+                name,
+                (f"{lanes!r}", "ptr %sum"),
+                attributes=f"noinline {self.attributes}",
+                linkage="internal",
+            )
+        emitter.raw(f"call void @{name}({value!r}, ptr {pointer.name})")
+
+    def _add(self, emitter: Emitter, kind: str, value: Value, pointer: Value) -> None:
         """Fold the lanes in float64 and add to a partial sum."""
-        emitter, kind = writer.emitter, kind_of(place.statement)
         value = operations.to_float_type(emitter, value, "double")
         value = emitter.fold_lanes(COMBINE[kind], value)
         old = emitter.load(pointer, "double")
@@ -231,11 +276,53 @@ class ModuleWriter:
         self._finish(writer, f"chunks_{number}", (*COMMON, *extra), _haste(step))
 
     def _clear_partials(self, writer: StepWriter, step: Step, partial: Value) -> None:
-        for place in step.sums:
+        for places in self._alike(step):
+            number = IDENTITY[kind_of(places[0].statement)]
+            if len(places) > 1:
+                self._clear_alike(writer, places, partial, number)
+                continue
+            (place,) = places
             offset = writer.context("partial", place, type="i64")
             start = writer.home().gep(partial, offset, "i8")
-            number = IDENTITY[kind_of(place.statement)]
             writer.fill(start, place.shape, "double", 1, number)
+
+    def _clear_alike(
+        self, writer: StepWriter, places: Sequence[Place], partial: Value, number: float
+    ) -> None:
+        emitter = writer.home()
+        table = self._table(emitter, "partial", places)
+
+        def clear(k: Value, _: list[Value]) -> None:
+            e = writer.home()
+            start = e.gep(partial, e.load(e.gep(table, k, "i64"), "i64"), "i8")
+            e.store(e.const(number, "double"), start)
+
+        writer.counted(0, emitter.const(len(places), "i64"), clear)
+
+    def _alike(self, step: Step) -> list[list[Place]]:
+        """The sums of a pass, those together that a loop can handle: many scalar ones
+        of a kind, whose offsets stand in a row in the context."""
+        result: list[list[Place]] = []
+        for place in step.sums:
+            slots = [self.layout.slot(name, place) for name in ("partial", "work")]
+            like = (kind_of(place.statement), place.shape, place.top)
+            if result and not place.shape and place.top is None:
+                last = result[-1][-1]
+                before = (kind_of(last.statement), last.shape, last.top)
+                standing = [self.layout.slot(n, last) + 1 for n in ("partial", "work")]
+                if before == like and standing == slots:
+                    result[-1].append(place)
+                    continue
+            result.append([place])
+        few = [p for p in result if len(p) < ALIKE]
+        return [*(p for p in result if len(p) >= ALIKE), *([q] for p in few for q in p)]
+
+    def _table(self, emitter: Emitter, name: str, keys: Sequence[object]) -> Value:
+        """Where the slots of ``keys``, which stand in a row, begin in the context."""
+        slots = [self.layout.slot(name, key) for key in keys]
+        assert slots == list(range(slots[0], slots[0] + len(slots))), name
+        first = emitter.const(slots[0], "i64")
+        return emitter.gep(Value("%context", "ptr"), first, "i64")
 
     def _call_pass(
         self, writer: StepWriter, number: int, partial: Value, begin: Value, end: Value
@@ -265,7 +352,11 @@ class ModuleWriter:
         first = writer.memory("work", "partials", step)
         bytes_ = writer.context("partial_bytes", step, type="i64")
         chunks = writer.context("chunks", step, type="i64")
-        for place in step.sums:
+        for places in self._alike(step):
+            if len(places) > 1:
+                self._totals_alike(writer, places, first, bytes_, chunks)
+                continue
+            (place,) = places
             target = writer.memory("work", "work", place)
             offset = writer.context("partial", place, type="i64")
             source = writer.home().gep(first, offset, "i8")
@@ -304,12 +395,42 @@ class ModuleWriter:
 
         writer.stretches(writer.count(place.shape), elements)
 
+    def _totals_alike(
+        self,
+        writer: StepWriter,
+        places: Sequence[Place],
+        first: Value,
+        bytes_: Value,
+        chunks: Value,
+    ) -> None:
+        """As ``_totals``, for many scalars, one after the other."""
+        kind, emitter = kind_of(places[0].statement), writer.home()
+        sources = self._table(emitter, "partial", places)
+        targets = self._table(emitter, "work", places)
+        start = emitter.const(IDENTITY[kind], "double")
+
+        def element(k: Value, _: list[Value]) -> None:
+            e = writer.home()
+            source = e.gep(first, e.load(e.gep(sources, k, "i64"), "i64"), "i8")
+            offset = e.load(e.gep(targets, k, "i64"), "i64")
+
+            def chunk(c: Value, total: list[Value]) -> list[Value]:
+                pointer = e.gep(source, e.binary("mul", c, bytes_), "i8")
+                return [combine(e, kind, total[0], e.load(pointer, "double"))]
+
+            total = writer.counted(0, chunks, chunk, [start])[0]
+            e.store(total, e.gep(Value("%work", "ptr"), offset, "i8"))
+
+        writer.counted(0, emitter.const(len(places), "i64"), element)
+
     # -- whole kernels ---------------------------------------------------------------
 
     def _narrow(self) -> None:
         """float32: convert the parameters once per call."""
         writer = self._writer(Step([]))
         for number, name in enumerate(self.layout.parameters()):
+            if name not in self.layout.narrowed:
+                continue
             source = writer.pointer_argument("params", number)
             target = writer.memory("work", "narrow", name)
             emitter = writer.emitter
@@ -358,14 +479,10 @@ class ModuleWriter:
         emitter.raw("%status = alloca i64, i64 1")
         emitter.store(emitter.const(0, "i64"), Value("%status", "ptr"))
         slot = self._context_reader(emitter)
-        for k, name in enumerate(names):
-            pointer = emitter.gep(x, slot("x offset", name), "double")
-            _set_pointer(emitter, "%params", k, pointer)
-        _set_pointer(emitter, "%outs", 0, Value("%value", "ptr"))
-        for k in range(1, len(self.plan.outputs)):
-            pointer = emitter.gep(gradient, slot("gradient offset", k), "double")
-            _set_pointer(emitter, "%outs", k, pointer)
         last = len(self.plan.outputs)
+        self._point(emitter, "%params", 0, x, "x offset", names)
+        _set_pointer(emitter, "%outs", 0, Value("%value", "ptr"))
+        self._point(emitter, "%outs", 1, gradient, "gradient offset", range(1, last))
         _set_pointer(emitter, "%outs", last, Value("%status", "ptr"))
         scratch = emitter.gep(Value("%work", "ptr"), slot("work bytes"), "i8")
         emitter.raw(f"call void @run({SERIAL}, ptr {scratch.name})")
@@ -376,6 +493,34 @@ class ModuleWriter:
         result = emitter.select(wrong, nan, value)
         parameters = ("ptr %context", "ptr %x", "ptr %gradient", "ptr %work")
         emitter.finish("evaluate", parameters, result, self.attributes)
+
+    def _point(
+        self,
+        emitter: Emitter,
+        table: str,
+        start: int,
+        base: Value,
+        name: str,
+        keys: Sequence[object],
+    ) -> None:
+        """Pointers into the vector ``base`` to a table, from entry ``start`` on."""
+        if len(keys) < ALIKE:
+            slot = self._context_reader(emitter)
+            for k, key in enumerate(keys, start):
+                pointer = emitter.gep(base, slot(name, key), "double")
+                _set_pointer(emitter, table, k, pointer)
+            return
+        offsets = self._table(emitter, name, keys)
+        first = emitter.gep(Value(table, "ptr"), emitter.const(start, "i64"), "ptr")
+
+        def entry(k: Value, _: list[Value]) -> Sequence[Value]:
+            offset = emitter.load(emitter.gep(offsets, k, "i64"), "i64")
+            pointer = emitter.gep(base, offset, "double")
+            emitter.store(pointer, emitter.gep(first, k, "ptr"))
+            return ()
+
+        count = emitter.const(len(keys), "i64")
+        emitter.loop(emitter.const(0, "i64"), count, 1, (), entry, nonempty=True)
 
     def _objective(self) -> None:
         """The entry on flat vectors; it takes its memory from the stack, much of it

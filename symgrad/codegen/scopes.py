@@ -55,6 +55,7 @@ class Scopes:
         self.row_base: Value | None = None
         self.row_level = 1
         self.tile_begin: Value | None = None  # first row of the current tile
+        self.tile_level = 1  # and where it is known
         self.mask: Value | None = None
         self.jam: Index | None = None  # a loop of which several turns run together
         self.variant = 0  # which of these turns is being emitted
@@ -70,6 +71,10 @@ class Scopes:
     def home(self) -> Emitter:
         """The emitter, writing into the innermost scope."""
         return self.at(len(self.scopes) - 1)
+
+    def divide(self) -> None:
+        """Divide blocks that have become long."""
+        self.emitter.divide(scope.region for scope in self.scopes)
 
     def keep(self, key: object, value: Value, level: int) -> Placed:
         """Remember a value in its scope."""
@@ -123,6 +128,9 @@ class Scopes:
     def stretches(self, count: Value, body: Callable[[Value, int], None]) -> None:
         """``body`` at 0, 8, 16, … with 8 elements to handle, then one by one."""
         emitter = self.home()
+        if count.literal and int(count.name) == 1:
+            body(emitter.const(0, "i64"), 1)
+            return
         width = emitter.const(STRETCH, "i64")
         main = emitter.binary("sub", count, emitter.binary("srem", count, width))
         self.counted(0, main, lambda k, _: body(k, STRETCH), step=STRETCH)

@@ -32,6 +32,41 @@ def combine(emitter: Emitter, kind: str, a: Value, b: Value) -> Value:
     return emitter.binary(COMBINE[kind], a, b)
 
 
+def _extreme_of(
+    emitter: Emitter, kind: str, values: Sequence[Value], so_far: Value
+) -> Value:
+    """The least or the greatest of all values, NaN if one of them is.
+
+    Pairs are looked at for NaN together, apart from what is waited for: ``so_far`` is
+    where NaN stays by itself, as the second choice of a comparison.
+    """
+    if so_far.type not in operations.FLOATS:
+        return _tree([*values, so_far], lambda a, b: combine(emitter, kind, a, b))
+    values = [emitter.splat(v, so_far.lanes) for v in values]
+    before = "olt" if kind == "min" else "ogt"
+    pairs = zip(values[::2], [*values[1::2], values[-1]], strict=False)
+    wrong = _tree(
+        [emitter.fcmp("uno", a, b) for a, b in pairs],
+        lambda a, b: emitter.binary("or", a, b),
+    )
+
+    def better(a: Value, b: Value) -> Value:
+        return emitter.select(emitter.fcmp(before, a, b), a, b)
+
+    best = better(_tree(values, better), so_far)
+    return emitter.select(wrong, emitter.const(float("nan"), best.type), best)
+
+
+def _tree(values: Sequence[Value], both: Callable[[Value, Value], Value]) -> Value:
+    """Neighbours together, and so on: the fewest steps one after another."""
+    values = list(values)
+    while len(values) > 1:
+        pairs = zip(values[::2], values[1::2], strict=False)
+        rest = values[-1:] if len(values) % 2 else []
+        values = [both(a, b) for a, b in pairs] + rest
+    return values[0]
+
+
 class SumWriter(Evaluator):
     """Starts, updates and completes sums, and stores values."""
 
@@ -147,13 +182,8 @@ class SumWriter(Evaluator):
         for variant in range(self.width):
             self.variant = variant
             values.append(self.value(s.value))
-        emitter, kind = self.home(), kind_of(s)
-        while len(values) > 1:
-            pairs = zip(values[::2], values[1::2], strict=False)
-            rest = values[-1:] if len(values) % 2 else []
-            values = [combine(emitter, kind, a, b) for a, b in pairs] + rest
         key = self._sum_key(s)
-        self.sums[key] = combine(emitter, kind, self.sums[key], values[0])
+        self.sums[key] = _extreme_of(self.home(), kind_of(s), values, self.sums[key])
 
     def _row_sum(self, s: Statement) -> bool:
         return self.row is not None and self.row in s.bound
@@ -342,6 +372,8 @@ class SumWriter(Evaluator):
         if place is not None:
             if place.sums == "lanes":
                 self._add_in_lanes(place, targets)
+            elif place in self.layout.scaled_rows(self.step):
+                pass  # added at the end of the block
             elif place in self.layout.row_scatters(self.step):
                 self._keep_for_rows(place, targets[1:])
             else:
@@ -451,7 +483,8 @@ class SumWriter(Evaluator):
 
         emitter = self.home()
         count = self.count(shape)
-        count = emitter.binary("mul", count, emitter.const(lanes, "i64"))
+        if lanes > 1:
+            count = emitter.binary("mul", count, emitter.const(lanes, "i64"))
         self.stretches(count, body)
 
     def count(self, shape: Sequence[Node]) -> Value:

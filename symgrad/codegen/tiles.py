@@ -34,9 +34,6 @@ def load_tile(writer: SumWriter, array: Input, end: Value) -> None:
     assert writer.row_base is not None
     tile = _Tile(writer, array)
     emitter = writer.home()
-    if tile.static is not None and tile.static < tile.piece:
-        tile.gathered()
-        return
     after = emitter.binary("add", writer.row_base, emitter.const(writer.lanes, "i64"))
     full = emitter.icmp("sle", after, end)
     if tile.static is None:  # a piece must fit into a row
@@ -90,6 +87,9 @@ class _Tile:
         start = emitter.gep(self.source, down, self.kind)
         self._prefetch(start)
         target = emitter.gep(self.target, first, self.writer.type)
+        if self.static is not None and self.static < self.piece:
+            self._narrow_rows(start, target)
+            return
         rows = [start]
         for k in range(1, self.vector):
             if self.static is not None:  # part of the addresses
@@ -112,6 +112,24 @@ class _Tile:
         self.writer.counted_inside(last, self.piece, piece)
         piece(emitter.binary("sub", self.columns, emitter.const(self.piece, "i64")))
 
+    def _narrow_rows(self, start: Value, target: Value) -> None:
+        """Rows shorter than a piece: all their elements as they are in memory, sorted
+        by column. (A quarter of the time of gathers; twice that of pieces.)"""
+        emitter, columns, lanes = self.emitter, self.static, self.vector
+        assert columns is not None
+        found = [
+            emitter.load(
+                emitter.gep(start, emitter.const(k * lanes, "i64"), self.kind),
+                self.kind,
+                lanes,
+            )
+            for k in range(columns)
+        ]
+        for column in range(columns):
+            places = [lane * columns + column for lane in range(lanes)]
+            vector = _picked(emitter, found, places)
+            self._put(vector, target, emitter.const(column, "i64"))
+
     def _prefetch(self, start: Value) -> None:
         """Ask for the rows of a later block, if they are not too wide."""
         if self.static is None or self.static > UNROLLED_COLUMNS:
@@ -124,29 +142,9 @@ class _Tile:
     def _piece(self, rows: Sequence[Value], target: Value, column: Value) -> None:
         """Columns column .. column+piece-1 of some rows."""
         emitter, piece = self.emitter, self.piece
-        loads = [
-            emitter.load(emitter.gep(row, column, self.kind), self.kind, piece)
-            for row in rows
-        ]
-        groups = [emitter.join(loads[k::piece]) for k in range(piece)]
-        for k, vector in enumerate(self._transpose(groups)):
-            at = _plus(emitter, column, k)
-            self._put(vector, target, at)
-
-    def _transpose(self, groups: list[Value]) -> list[Value]:
-        """piece x piece blocks within 128-bit lanes, by interleaving."""
-        emitter, lanes = self.emitter, self.vector
-        if self.piece == 2:
-            low, high = groups
-            return [emitter.interleave(low, high, lanes, 2, k) for k in (0, 1)]
-        a, b, c, d = groups
-        ab = [emitter.interleave(a, b, lanes, 4, k) for k in (0, 1)]
-        cd = [emitter.interleave(c, d, lanes, 4, k) for k in (0, 1)]
-        return [
-            emitter.interleave_pairs(ab[h], cd[h], lanes, k)
-            for h in (0, 1)
-            for k in (0, 1)
-        ]
+        at = [emitter.gep(row, column, self.kind) for row in rows]
+        for k, vector in enumerate(transposed_piece(emitter, at, self.kind, piece)):
+            self._put(vector, target, _plus(emitter, column, k))
 
     def _put(self, vector: Value, target: Value, column: Value) -> None:
         """Store one column, in the compute type."""
@@ -176,6 +174,45 @@ class _Tile:
             self._put(found, self.target, at)
 
         writer.counted_inside(self.columns, 1, column)
+
+
+def transposed_piece(
+    emitter: Emitter, rows: Sequence[Value], kind: str, piece: int
+) -> list[Value]:
+    """``piece`` columns of some rows, 128 bits from where each of ``rows`` points:
+    piece x piece blocks within 128-bit lanes, by interleaving."""
+    lanes = len(rows)
+    loads = [emitter.load(row, kind, piece) for row in rows]
+    groups = [emitter.join(loads[k::piece]) for k in range(piece)]
+    if piece == 2:
+        low, high = groups
+        return [emitter.interleave(low, high, lanes, 2, k) for k in (0, 1)]
+    a, b, c, d = groups
+    ab = [emitter.interleave(a, b, lanes, 4, k) for k in (0, 1)]
+    cd = [emitter.interleave(c, d, lanes, 4, k) for k in (0, 1)]
+    return [
+        emitter.interleave_pairs(ab[h], cd[h], lanes, k) for h in (0, 1) for k in (0, 1)
+    ]
+
+
+def _picked(emitter: Emitter, vectors: list[Value], places: list[int]) -> Value:
+    """The elements at ``places`` of all vectors, one after the other."""
+    lanes = vectors[0].lanes
+    result = vectors[0]
+    for number, vector in enumerate(vectors[1:], 1):
+        start = number * lanes
+        # what an earlier vector holds is at its place already, once there are two
+        result = emitter.shuffle(
+            result,
+            vector,
+            [
+                lanes + place - start
+                if place >= start and place < start + lanes
+                else (lane if number > 1 else min(place, lanes - 1))
+                for lane, place in enumerate(places)
+            ],
+        )
+    return result
 
 
 def _plus(emitter: Emitter, a: Value, k: int) -> Value:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from symgrad.codegen.cuda_passes import WARP, fold_warp
+from symgrad.codegen.cuda_emitter import WARP
+from symgrad.codegen.cuda_passes import fold_warp
 from symgrad.codegen.cuda_writer import ThreadWriter
 from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.math_lanes import Lanes

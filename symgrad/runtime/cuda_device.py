@@ -20,6 +20,9 @@ from symgrad.errors import DeviceError
 
 Slots = NDArray[np.int64]
 
+LOG_BYTES = 4096
+"""Of what the driver's compiler has to say."""
+
 
 class Module(Protocol):
     """Kernels on a device."""
@@ -47,8 +50,11 @@ class Device(Protocol):
     def copy(self, target: int, source: int, size: int) -> None: ...
     def clear(self, address: int, size: int) -> None: ...
     def load(self, kernel: Any) -> Module: ...
-    def launch(self, function: Any, blocks: int, block: int, context: Slots) -> None:
-        """Start a kernel. ``context`` is copied before this returns."""
+    def launch(
+        self, function: Any, blocks: int, block: int, context: Slots, shared: int = 0
+    ) -> None:
+        """Start a kernel. ``context`` is copied before this returns. shared: bytes of
+        shared memory besides those that the kernel names."""
         ...
 
     def synchronise(self) -> None: ...
@@ -278,18 +284,38 @@ class CudaDevice:
 
     def load(self, kernel: Any) -> Module:
         """Compile and load a kernel's PTX for this device; the driver does that, and
-        keeps what it compiled on disk."""
+        keeps what it compiled on disk.
+
+        Raises:
+            DeviceError: it refuses the PTX; with what it and its compiler say.
+        """
         self._enter()
-        image = kernel.ptx(self.arch).encode() + b"\0"
-        handle = self._check(self._cuda.cuModuleLoadData(image), "loading a kernel")
+        image, log = kernel.ptx(self.arch).encode() + b"\0", bytearray(LOG_BYTES)
+        kinds = self._cuda.CUjit_option
+        options = [
+            kinds.CU_JIT_ERROR_LOG_BUFFER, kinds.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
+        ]  # fmt: skip
+        error, handle = self._cuda.cuModuleLoadDataEx(
+            image, len(options), options, [log, len(log)]
+        )
+        if int(error):
+            version = self._check(self._cuda.cuDriverGetVersion(), "asking for it")
+            raise DeviceError(
+                f"CUDA fails while loading a kernel for {self.arch}: "
+                f"{self._described(error)}; the driver is for CUDA "
+                f"{version // 1000}.{version % 1000 // 10}, a later one may be needed. "
+                f"{log.partition(bytes(1))[0].decode(errors='replace').strip()}"
+            )
         return _CudaModule(self, handle)
 
-    def launch(self, function: Any, blocks: int, block: int, context: Slots) -> None:
+    def launch(
+        self, function: Any, blocks: int, block: int, context: Slots, shared: int = 0
+    ) -> None:
         """Start a kernel; its one argument is the context, which the driver copies."""
         self._enter()
         arguments = np.array([context.ctypes.data], np.uint64)
         answer = self._cuda.cuLaunchKernel(
-            function, blocks, 1, 1, block, 1, 1, 0, self.stream,
+            function, blocks, 1, 1, block, 1, 1, shared, self.stream,
             int(arguments.ctypes.data), 0,
         )  # fmt: skip
         self._check(answer, "starting a kernel")

@@ -28,7 +28,9 @@ def explain_kernel(kernel: CudaKernel, lengths: Mapping[str, int]) -> str:
     device = cuda_device.present()
     processors = ASSUMED_PROCESSORS if device is None else device.processors
     where = "no device: as on one" if device is None else device.name
-    sizes = measure_device(kernel.layout, lengths, kernel.block, processors)
+    sizes = measure_device(
+        kernel.layout, lengths, kernel.block, processors, shared=8 * kernel.shared
+    )
     lines = [
         f"{len(kernel.launches)} launches in {kernel.dtype} on {where} with "
         f"{processors} multiprocessors, {kernel.block} threads a block",

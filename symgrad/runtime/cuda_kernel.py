@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from symgrad import graph
 from symgrad.codegen import cuda_target, operations
 from symgrad.codegen.cuda_layout import DeviceSizes, grid, measure_device
-from symgrad.codegen.cuda_module import BLOCK, CudaModuleWriter, Extra
+from symgrad.codegen.cuda_module import BLOCK, CudaModuleWriter, Extra, Launch
 from symgrad.codegen.cuda_prelude import for_device
 from symgrad.codegen.layout import ArraySpec, Layout
 from symgrad.codegen.subroutines import often_used
@@ -142,6 +142,7 @@ class CudaContext:
         self.sizes: DeviceSizes = measure_device(
             kernel.layout, lengths, kernel.block, device.processors,
             streamed.parts if streamed is not None else {},
+            8 * kernel.shared,
         )  # fmt: skip
         if streamed is not None:
             streamed.place(device)
@@ -251,15 +252,21 @@ class CudaContext:
                 if self.sizes.parts[launch.step] > 1:
                     self._launch_parts(function, blocks, launch.step)
                     continue
-            self.run(function, blocks)
+            self.run(function, blocks, self._late(launch))
 
-    def run(self, function: Any, blocks: int) -> None:
+    def _late(self, launch: Launch) -> int:
+        """Bytes of shared memory besides those that a kernel names."""
+        if launch.step is None or not launch.rows:
+            return 0
+        return self.sizes.late[launch.step]
+
+    def run(self, function: Any, blocks: int, shared: int = 0) -> None:
         """Start one kernel on the context as it is."""
         slots = self.slots
         if not self.kernel.by_value:
             self.device.upload(self._slots.address, slots)
             slots = np.array([self._slots.address])
-        self.device.launch(function, blocks, self.kernel.block, slots)
+        self.device.launch(function, blocks, self.kernel.block, slots, shared)
 
     def _launch_parts(self, function: Any, blocks: int, step: Step) -> None:
         """A pass over rows whose data come in parts."""
@@ -274,7 +281,7 @@ class CudaContext:
                 slots[of["data", name]] = address
             slots[of["rows from", step]], slots[of["rows to", step]] = begin, end
             slots[of["first block", step]] = part * blocks
-            self.run(function, blocks)
+            self.run(function, blocks, self.sizes.late[step])
 
     def results(self) -> tuple[list[NDArray[np.float64]], bool]:
         """Wait; all outputs, and whether all indices were inside."""

@@ -33,11 +33,13 @@ class Alike:
         def unknown(node: Node) -> list[Node]:
             return [n for n in graph.uses(node) if n not in self._of]
 
-        if root not in self._of:
+        found = self._of.get(root)
+        if found is None:
             for node in graph.walk(root, into=unknown):
                 parts = (_head(node), *(self._of[n] for n in graph.uses(node)))
                 self._of[node] = self._known.setdefault(parts, len(self._known))
-        return self._of[root]
+            found = self._of[root]
+        return found
 
 
 def _head(node: Node) -> tuple[object, ...]:

@@ -21,6 +21,13 @@ from symgrad.schedule.statements import Statement
 MANY_ELEMENTS = 256
 """Sums of fewer elements are kept per lane in the first-level cache."""
 
+LONG_ROW = 96
+"""Rows of fewer elements are transposed once for all that reads them; longer ones are
+read as they lie, with lanes along the row, by sums along them and sums of them."""
+
+MATRIX_VECTORS, VECTOR_VECTORS = 2, 4
+"""Vectors that run together: a matrix has other elements to add to in between."""
+
 
 @dataclass(eq=False)
 class Deferred:
@@ -97,14 +104,16 @@ def _deferred(
     hints: Mapping[str, int],
     lanes: int,
 ) -> Deferred | None:
-    if s.kind != "reduce" or s.bound != (row,) or len(s.domain) < 2:
+    if s.kind != "reduce" or s.bound != (row,) or not s.domain:
         return None
     if s.stream is not None:
+        return None
+    if len(s.domain) == 1 and not _adds_up_rows(s, row):
         return None
     elements = 1
     for i in s.domain:
         elements *= max(1, cost.length(i.extent, hints))
-    if elements < MANY_ELEMENTS:
+    if elements < (LONG_ROW if len(s.domain) == 1 else MANY_ELEMENTS):
         return None
     operands = [o for o in s.pointwise if row in o.domain and o in inside]
     best: tuple[int, int, Deferred] | None = None
@@ -115,7 +124,8 @@ def _deferred(
             continue
         if best is None or (len(transposed), -size) < best[:2]:
             axes = (*(i for i in s.domain if i is not lane), lane)
-            vectors = 2 if size >= 2 * lanes else 1
+            most = MATRIX_VECTORS if len(axes) > 1 else VECTOR_VECTORS
+            vectors = max(1, min(most, size // lanes))
             chosen = Deferred(s, axes, operands, transposed, vectors)
             best = (len(transposed), -size, chosen)
     return best[2] if best is not None else None
@@ -125,7 +135,7 @@ def _transposed(
     s: Statement, lane: Index, row: Index, operands: Sequence[Statement]
 ) -> list[Statement] | None:
     """The operands to transpose for lanes along ``lane``; None if it cannot be."""
-    if not all(_reads_along(node, lane) for node in _loads(s)):
+    if not all(_reads_along(node, lane) for node in loads_of(s)):
         return None
     along = [o for o in operands if lane in o.domain]
     if any(set(o.domain) != {row, lane} for o in along):
@@ -135,7 +145,12 @@ def _transposed(
     return along
 
 
-def _loads(s: Statement) -> list[Load]:
+def _adds_up_rows(s: Statement, row: Index) -> bool:
+    """Whether a sum to a vector reads whole rows of an input."""
+    return any(row in n.free and s.domain[0] in n.free for n in loads_of(s))
+
+
+def loads_of(s: Statement) -> list[Load]:
     """The loads that ``s`` makes itself."""
     stops = {o.node for o in (*s.pointwise, *s.whole)}
 

@@ -135,10 +135,13 @@ def gather_form(
     because it is then evaluated apart from its other uses, and c is not zero; unless
     ``everywhere``.
     """
+    order = graph.walk(roots)
+    if not any(isinstance(node, Scatter) for node in order):
+        return list(roots)
     costs = cost.total_costs(roots, hints)
     done: dict[Node, Node] = {}
-    for node in graph.walk(roots):
-        new = graph.rebuild(node, tuple(done[c] for c in node.children))
+    for node in order:
+        new = graph.rebuild(node, tuple([done[c] for c in node.children]))
         if isinstance(new, Scatter):
             gathered = _gathered(new, everywhere)
             cheap = everywhere or costs[node] < INLINE_COST or _picks(new)
@@ -222,14 +225,17 @@ def inline_arrays(
     only, also one element of a row that is computed anyway.
     """
     reads: dict[Array, set[tuple[Node, ...]]] = {}
-    for node in graph.walk(roots):
+    order = graph.walk(roots)
+    for node in order:
         if isinstance(node, Load) and isinstance(node.array, Array):
             reads.setdefault(node.array, set()).add(node.indices)
+    if not reads:
+        return list(roots)
     computed = _computed_anyway(roots, reads)
     costs = cost.total_costs(roots, hints)
     done: dict[Node, Node] = {}
-    for node in graph.walk(roots):
-        new = graph.rebuild(node, tuple(done[c] for c in node.children))
+    for node in order:
+        new = graph.rebuild(node, tuple([done[c] for c in node.children]))
         if isinstance(node, Load) and isinstance(node.array, Array):
             assert isinstance(new, Load) and isinstance(new.array, Array)
             once = len(reads[node.array]) == 1 and _plain(node.indices)

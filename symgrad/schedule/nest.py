@@ -64,6 +64,7 @@ class Nester:
             for other in statement.needed:
                 self.users.setdefault(other, []).append(statement)
         self.outer = self._outer_votes()
+        self.priorities: dict[Index, tuple[bool, int, float, int, int]] = {}
 
     def build(self) -> list[Item]:
         """The loop nests, in the order in which they run."""
@@ -71,9 +72,13 @@ class Nester:
 
     def priority(self, i: Index) -> tuple[bool, int, float, int, int]:
         """Higher is further out: what sums are kept for, then the rows of most data."""
-        size = cost.length(i.extent, self.hints)
-        weight = self.weight.get(i, 0.0)
-        return (cost.is_dynamic(i), self.outer.get(i, 0), weight, size, -i.slot)
+        found = self.priorities.get(i)
+        if found is None:
+            size = cost.length(i.extent, self.hints)
+            weight = self.weight.get(i, 0.0)
+            found = (cost.is_dynamic(i), self.outer.get(i, 0), weight, size, -i.slot)
+            self.priorities[i] = found
+        return found
 
     def _outer_votes(self) -> dict[Index, int]:
         """For each run-time index: sums that are complete inside one turn of it, minus
@@ -156,6 +161,9 @@ class Nester:
     def _outer(self, s: Statement, open_: frozenset[Index]) -> Index:
         """The outermost of the remaining loops of ``s``: rows, then its domain (so that
         sums stay in registers), then what it sums over."""
+        if len(s.loops) == 1:
+            (only,) = s.loops
+            return only
         rest = s.loops - open_
         dynamic = [i for i in rest if cost.is_dynamic(i)]
         if dynamic and not open_:

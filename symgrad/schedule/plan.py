@@ -11,7 +11,7 @@ of rows) if their users share the loop over rows; else in *work* memory of the c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -20,7 +20,9 @@ from symgrad.graph import Call, Index, Input, Load, Node, Size
 from symgrad.schedule import cost
 from symgrad.schedule.alike import Alike
 from symgrad.schedule.deferred import Deferral, Deferred, defer
+from symgrad.schedule.grids import inner_lanes
 from symgrad.schedule.nest import Item, Loop, Nester, statements_in
+from symgrad.schedule.phases import Phase, Product
 from symgrad.schedule.statements import Statement, choose_statements
 
 LANE_SUMS_BYTES = 1 << 20
@@ -30,7 +32,14 @@ CACHED_ELEMENTS = 1 << 15
 """Elements that stay in an inner cache: a quarter of 1 MB in float64."""
 
 FEW_BLOCKS = 8
-"""Fewer rows than so many vectors are not put together in larger blocks."""
+"""Fewer rows than so many blocks are not put together in larger ones."""
+
+KEPT_ELEMENTS = 64
+"""Values of each row, read or kept for inner loops, of which four vectors fill half of
+an inner cache (16 KB)."""
+
+OFTEN_READ = 16
+"""Work of inner loops per element of a row (a product and a sum are 3)."""
 
 
 @dataclass(eq=False)
@@ -67,7 +76,9 @@ class Step:
 
     row: the index over rows of a pass; None for a serial step. deferred: sums that run
     tile by tile after the rows of the tile; tile: the number of rows of a tile.
-    vectors: hardware vectors in a block of rows, which run together.
+    vectors: hardware vectors in a block of rows, which run together. lane: the index
+    that lanes run along inside of each row (grids.py); None: along the rows. phases,
+    products: what the threads of a block do together (phases.py).
     """
 
     items: list[Item]
@@ -78,6 +89,9 @@ class Step:
     deferred: list[Deferred] = field(default_factory=list)
     tile: Size | None = None
     vectors: int = 1
+    lane: Index | None = None
+    phases: list[Phase] = field(default_factory=list)
+    products: dict[Statement, Product] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -149,18 +163,34 @@ def make_plan(
             step.items, step.deferred = deferral(step.items, step.row, hints, lanes)
             if step.deferred:
                 step.tile = graph.size(f"rows of a tile in step {number}")
-            step.vectors = _vectors(step, hints, lanes)
     plan = Plan(steps, {}, statements.of, list(outputs))
     _Placer(plan, hints, lanes).run()
+    for step in plan.passes if tiled else ():
+        step.lane = _inner_lanes(step, plan.of, hints, lanes)
+        step.vectors = _vectors(step, hints, lanes)
     return plan
 
 
+def _inner_lanes(
+    step: Step, of: Mapping[Node, Statement], hints: Mapping[str, int], lanes: int
+) -> Index | None:
+    if step.deferred or step.scratch:
+        return None
+    registers = {s for s, place in step.local.items() if place.memory == "register"}
+    registers |= {place.statement for place in step.sums if place.sums == "register"}
+    rows = step.items[0]
+    assert isinstance(rows, Loop)
+    return inner_lanes(rows, registers, of, hints, lanes)
+
+
 def _vectors(step: Step, hints: Mapping[str, int], lanes: int) -> int:
-    """Vectors in a block of rows: two where rows share what inner loops read and
-    update (parameters, sums), as far as rows fill blocks; four where they share so much
-    that it comes from an outer cache."""
-    if step.row is None or cost.length(step.row.extent, hints) < FEW_BLOCKS * lanes:
-        return 1
+    """Vectors in a block of rows: two or four where rows share what inner loops read
+    and update (parameters, sums), as far as rows fill blocks.
+
+    Four where rows share so much that it comes from an outer cache; or where inner
+    loops are most of the work, and what they keep of a block stays in the inner cache.
+    """
+    assert step.row is not None
     rows = step.items[0]
     assert isinstance(rows, Loop)
     if any(s.stream is not None for s in rows.statements()):
@@ -168,7 +198,50 @@ def _vectors(step: Step, hints: Mapping[str, int], lanes: int) -> int:
     inner = any(isinstance(item, Loop) for item in rows.items)
     if not inner and not step.deferred:
         return 1
-    return 4 if _shared_elements(step, hints) > CACHED_ELEMENTS else 2
+    much = _shared_elements(step, hints) > CACHED_ELEMENTS
+    wanted = 4 if much or _is_mostly_inner(step, hints) else 2
+    while wanted > 1 and cost.length(step.row.extent, hints) < (
+        FEW_BLOCKS * wanted * lanes
+    ):
+        wanted //= 2
+    return wanted
+
+
+def _is_mostly_inner(step: Step, hints: Mapping[str, int]) -> bool:
+    """Whether two thirds of a row's work, at least, are loops inside of it, which read
+    little and read it often."""
+    inner = outer = 0.0
+    for s in statements_in(step.items):
+        own = s.cost + (s.kind == "reduce")
+        turns = [i for i in s.loops if i is not step.row]
+        if turns:
+            inner += own * _turns(turns, hints)
+        else:
+            outer += own
+    read = _row_elements(step, hints)
+    kept = sum(
+        _turns([i for i in p.axes if i is not step.row], hints) for p in step.scratch
+    )
+    return read + kept <= KEPT_ELEMENTS and inner >= max(2 * outer, OFTEN_READ * read)
+
+
+def _row_elements(step: Step, hints: Mapping[str, int]) -> int:
+    """Elements of one row of all inputs that have rows."""
+    rows: dict[Input, int] = {}
+    for node in graph.walk(
+        [e for s in statements_in(step.items) for e in s.expressions]
+    ):
+        if isinstance(node, Load) and isinstance(node.array, Input):
+            inner = [
+                i for i in node.indices if isinstance(i, Index) and i is not step.row
+            ]
+            if step.row in node.free:
+                rows[node.array] = max(_turns(inner, hints), rows.get(node.array, 1))
+    return sum(rows.values())
+
+
+def _turns(indices: Iterable[Index], hints: Mapping[str, int]) -> int:
+    return math.prod(max(1, cost.length(i.extent, hints)) for i in indices)
 
 
 def _shared_elements(step: Step, hints: Mapping[str, int]) -> int:

@@ -22,11 +22,15 @@ from symgrad.schedule.legalise import (
 from symgrad.schedule.nest import Item, Loop, statements_in
 from symgrad.schedule.pairs import by_rows
 from symgrad.schedule.plan import Place, Plan, Step, make_plan
+from symgrad.schedule.products import PRODUCT, split_phases
 from symgrad.schedule.rows import over_all_rows
 from symgrad.schedule.statements import Statement
 
 REGISTER_SUMS = 48
 """Sums that a thread keeps in registers, all together."""
+
+BESIDE_PRODUCTS = 12
+"""As many where products of matrices need the registers, and keep all operands."""
 
 KEPT_BYTES = 1 << 16
 """A row whose operands of deferred sums take more than this is not kept."""
@@ -50,6 +54,7 @@ def plan_for_threads(
     for step in best.steps:
         if step.row is None:
             _move_to_memory(best, step)
+    split_phases(best, hints)
     return best
 
 
@@ -81,11 +86,12 @@ def defer_for_threads(
     sums = [s for s in order if s.kind == "reduce" and row in s.bound and s.domain]
     sums.sort(key=lambda s: elements(s.domain, hints))
     found: dict[Statement, Deferred] = {}
-    taken = 0
+    products = any(_is_large(s, row, hints) for s in order)
+    most, taken = BESIDE_PRODUCTS if products else REGISTER_SUMS, 0
     for s in sums:
         count = elements(s.domain, hints)
         static = all(not cost.is_dynamic(i) for i in s.domain)
-        if static and taken + count <= REGISTER_SUMS:
+        if static and taken + count <= most:
             taken += count
             continue
         operands = [o for o in s.pointwise if row in o.domain and o in inside]
@@ -95,6 +101,14 @@ def defer_for_threads(
         if 8 * kept <= KEPT_BYTES:
             found[s] = Deferred(s, s.domain, operands, [])
     return take_out(items, found)
+
+
+def _is_large(s: Statement, row: Index, hints: Mapping[str, int]) -> bool:
+    """Whether a sum in every row is likely to be a product (products.py)."""
+    if s.kind != "reduce" or row in s.bound or row not in s.domain:
+        return False
+    inner = [i for i in (*s.domain, *s.bound) if i is not row]
+    return elements(inner, hints) >= PRODUCT
 
 
 def elements(indices: Sequence[Index], hints: Mapping[str, int]) -> int:

@@ -123,6 +123,8 @@ class Step:
 
     ``heads`` are the heads of the nodes it is tried on, or EVERYWHERE; ``examples`` are
     expressions that it changes, on which tests sample it as they sample rules.
+    ``type``: that of the nodes, if not any. ``among``: for a sum, what has to be among
+    its terms, see candidates.Among.
     """
 
     name: str
@@ -131,6 +133,8 @@ class Step:
     apply: Callable[[Node], Node | None]
     examples: tuple[Node, ...]
     why: str = ""
+    type: str | None = None
+    among: frozenset[frozenset[str]] = frozenset()
 
     @property
     def reason(self) -> str:

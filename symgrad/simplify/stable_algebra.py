@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import TypeAlias
-from weakref import WeakKeyDictionary
 
 from symgrad import graph
 from symgrad.graph import FLOAT, Call, Node
+from symgrad.simplify.facts import Fact
 from symgrad.simplify.order import key
 from symgrad.simplify.stable_terms import (
     MOST_TERMS,
     ONE,
     ZERO,
+    Exact,
     args,
     is_call,
     number,
@@ -35,81 +36,103 @@ HIGHEST_POWER = 4
 Monomial: TypeAlias = frozenset[tuple[Node, int]]
 
 
-Poly: TypeAlias = dict[Monomial, Fraction]
+Poly: TypeAlias = dict[Monomial, Exact]
+"""Whole coefficients are of Python's type int, whose arithmetic is much faster."""
 
 
 UNIT: Monomial = frozenset()
 
 
-_polys: WeakKeyDictionary[Node, Poly] = WeakKeyDictionary()
+_NOTHING: Poly = {}
 
 
-def polynomial(node: Node, depth: int = _DEEPEST) -> Poly:
+_SIGNS = frozenset(("abs", "sign"))
+
+
+def polynomial(node: Node) -> Poly:
     """``node`` as a polynomial in atoms, with negative powers of single ones.
 
     Large and other expressions are atoms.
     """
-    found = _polys.get(node)
-    if found is None:
-        found = _polynomial(node, depth) if depth else None
-        if found is None or len(found) > MOST_TERMS:
-            found = {frozenset(((node, 1),)): Fraction(1)}
-        if depth == _DEEPEST:
-            _polys[node] = found
-    return found
+    found = _expanded(node)
+    return {frozenset(((node, 1),)): 1} if found is None else found
+
+
+@Fact
+def _expanded(node: Node) -> Poly | None:
+    """The polynomial, unless the node is an atom."""
+    return _polynomial(node, _DEEPEST)
+
+
+def _within(node: Node, depth: int) -> Poly:
+    """The polynomial that is found ``depth`` operations deep, or is known."""
+    if _expanded.is_known(node):
+        return polynomial(node)
+    found = _polynomial(node, depth) if depth else None
+    return {frozenset(((node, 1),)): 1} if found is None else found
+
+
+def _whole(c: Fraction) -> Exact:
+    return c.numerator if c.denominator == 1 else c
 
 
 def _polynomial(node: Node, depth: int) -> Poly | None:
     value = number(node)
     if value is not None:
-        return {UNIT: value} if value else {}
+        return {UNIT: _whole(value)} if value else {}
     if not isinstance(node, Call) or node.type != FLOAT:
         return None
     if node.op == "pow":
         return _power(node, depth)
     if node.op not in ("add", "sub", "mul", "div", "neg"):
         return None
-    first, *rest = (polynomial(a, depth - 1) for a in node.args)
-    if node.op == "neg":
-        return multiple(first, Fraction(-1))
-    if node.op == "add":
-        return plus(first, rest[0])
-    if node.op == "sub":
-        return plus(first, multiple(rest[0], Fraction(-1)))
-    if node.op == "mul":
-        return product(first, rest[0])
-    inverse = reciprocal(rest[0])
-    return None if inverse is None else product(first, inverse)
+    found = _combined(node.op, *[_within(a, depth - 1) for a in node.args])
+    return None if found is None or len(found) > MOST_TERMS else found
+
+
+def _combined(op: str, p: Poly, q: Poly = _NOTHING) -> Poly | None:
+    if op == "neg":
+        return multiple(p, -1)
+    if op == "add":
+        return plus(p, q)
+    if op == "sub":
+        return plus(p, multiple(q, -1))
+    if op == "mul":
+        return product(p, q)
+    inverse = reciprocal(q)
+    return None if inverse is None else product(p, inverse)
 
 
 def _power(node: Call, depth: int) -> Poly | None:
     n = number(node.args[1])
     if n is None or n.denominator != 1 or not 2 <= abs(n) <= HIGHEST_POWER:
         return None
-    base = polynomial(node.args[0], depth - 1)
+    base = _within(node.args[0], depth - 1)
     found: Poly | None = base
     for _ in range(abs(int(n)) - 1):
         found = None if found is None else product(found, base)
-    return found if n > 0 or found is None else reciprocal(found)
+    if found is not None and n < 0:
+        found = reciprocal(found)
+    return None if found is None or len(found) > MOST_TERMS else found
 
 
 def reciprocal(p: Poly) -> Poly | None:
     if len(p) != 1:
         return None
     ((m, c),) = p.items()
-    return {frozenset((a, -n) for a, n in m): 1 / c}
+    return {frozenset((a, -n) for a, n in m): _whole(Fraction(1) / c)}
 
 
-def multiple(p: Poly, c: Fraction) -> Poly:
+def multiple(p: Poly, c: Exact) -> Poly:
     """``c * p``."""
-    return {m: c * k for m, k in p.items()}
+    return p if c == 1 else {m: c * k for m, k in p.items()}
 
 
 def plus(p: Poly, q: Poly) -> Poly:
     """``p + q``."""
     result = dict(p)
     for m, c in q.items():
-        result[m] = result.get(m, Fraction(0)) + c
+        result[m] = result[m] + c if m in result else c
     return {m: c for m, c in result.items() if c}
 
 
@@ -117,11 +140,20 @@ def product(p: Poly, q: Poly) -> Poly | None:
     """``p * q``; None if it has too many terms."""
     if len(p) * len(q) > 4 * MOST_TERMS:
         return None
+    if len(q) == 1:
+        p, q = q, p
+    if len(p) == 1:
+        ((m, c),) = p.items()
+        if not m:
+            return multiple(q, c)
+        result = {_join(m, n): d for n, d in q.items()}
+        if len(result) == len(q):
+            return multiple(result, c)
     result: Poly = {}
     for m, c in p.items():
         for n, d in q.items():
-            both = _join(m, n)
-            result[both] = result.get(both, Fraction(0)) + c * d
+            both, k = _join(m, n), c * d
+            result[both] = result[both] + k if both in result else k
     return {m: c for m, c in result.items() if c}
 
 
@@ -131,9 +163,13 @@ def _join(m: Monomial, n: Monomial) -> Monomial:
     powers = dict(m)
     for atom, k in n:
         powers[atom] = powers.get(atom, 0) + k
-    if any(is_call(a, "abs", "sign") for a in powers):
-        _join_signs(powers)
-    return frozenset((a, k) for a, k in powers.items() if k)
+    for atom in powers:
+        if isinstance(atom, Call) and atom.op in _SIGNS:
+            _join_signs(powers)
+            break
+    if 0 in powers.values():
+        return frozenset([(a, k) for a, k in powers.items() if k])
+    return frozenset(powers.items())
 
 
 def _join_signs(powers: dict[Node, int]) -> None:
@@ -159,9 +195,9 @@ def cancels(parts: Sequence[Poly], whole: Poly) -> bool:
     Then the parts agree to leading order where that atom is large, or small: rounded
     numbers would have cancelled there.
     """
-    before, after = _degrees(m for p in parts for m in p), _degrees(whole)
     if not whole:
         return any(parts)
+    before, after = _degrees(m for p in parts for m in p), _degrees(whole)
     for atom, (low, high) in before.items():
         new_low, new_high = after.get(atom, (0, 0))
         if new_high < high or new_low > low:

@@ -22,6 +22,8 @@ def zero_times_log(node: Node) -> Node | None:
     """``x*log(y)`` is 0 where x and y are: the argument of the logarithm becomes 1
     there, and the derivatives are finite."""
     for factor, other in (args(node), args(node)[::-1]):
+        if not _may_hold_log(other):
+            continue
         parts = terms(other)
         if number(factor) is not None or not 1 <= len(parts) <= 4:
             continue
@@ -32,6 +34,13 @@ def zero_times_log(node: Node) -> Node | None:
             continue
         return factor * total(changed)
     return None
+
+
+def _may_hold_log(node: Node) -> bool:
+    """Only a sum, a logarithm or a multiple of one may have one among its terms."""
+    if is_call(node, "mul", "div", "neg"):
+        return split_coefficient(node)[1] is not node
+    return is_call(node, "add", "sub") or _has_pole(node)
 
 
 def _has_pole(part: Node) -> bool:

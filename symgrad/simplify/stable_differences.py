@@ -17,6 +17,7 @@ from symgrad.ops import apply
 from symgrad.simplify.stable_fractions import difference
 from symgrad.simplify.stable_step import (
     absolute,
+    among,
     atan2,
     atanh,
     below,
@@ -113,6 +114,7 @@ def plain_sum(a: Node, b: Node) -> Node:
     return total(joined(terms(a), terms(b))) if terms(a) and terms(b) else a + b
 
 
+@among("mul mul", "pow pow", "mul pow", "mul 1", "pow 1")
 def difference_of_squares(node: Node) -> Node | None:
     """``a**2 - b**2 -> (a - b)*(a + b)``: squares overflow, and round."""
     parts = terms(node)
@@ -136,6 +138,7 @@ def _is_tanh(square: Node) -> bool:
     return is_call(args(square)[0], "tanh")
 
 
+@among("exp exp")
 def difference_of_exponentials(node: Node) -> Node | None:
     """``exp(a) - exp(b) -> exp(b)*expm1(a - b)`` where a is near b; else as it was."""
     parts = terms(node)
@@ -149,6 +152,7 @@ def difference_of_exponentials(node: Node) -> Node | None:
     return None
 
 
+@among("exp 1")
 def exponential_minus_one(node: Node) -> Node | None:
     """``c*exp(u) - c -> c*expm1(u)``."""
     parts = terms(node)
@@ -168,6 +172,7 @@ def _even_pair(parts: Parts, op: str) -> tuple[Term, Term, Node] | None:
     return None
 
 
+@among("exp exp", "expm1 expm1")
 def second_difference_of_exp(node: Node) -> Node | None:
     """``exp(x) - 2 + exp(-x) -> 4*sinh(x/2)**2``."""
     parts = terms(node)
@@ -187,6 +192,7 @@ def second_difference_of_exp(node: Node) -> Node | None:
     return with_form(parts, used, 4 * p[0], root * root)
 
 
+@among("exp exp")
 def sum_of_exponentials(node: Node) -> Node | None:
     """``exp(x) + exp(-x) -> 2*cosh(x)``."""
     parts = terms(node)
@@ -197,6 +203,7 @@ def sum_of_exponentials(node: Node) -> Node | None:
     return with_form(parts, (p, q), 2 * p[0], cosh(a))
 
 
+@among("sigmoid sigmoid", "softplus softplus")
 def difference_of_sigmoids(node: Node) -> Node | None:
     """``sigmoid(x) - sigmoid(-x) -> tanh(x/2)``, of softplus x."""
     parts = terms(node)
@@ -213,6 +220,7 @@ def _angles(
 ) -> Callable[[Node], Node | None]:
     """``c*op(a) - c*op(b)`` by ``form(a, b, a - b)``, where a - b simplifies."""
 
+    @among(f"{op} {op}")
     def rewrite(node: Node) -> Node | None:
         parts = terms(node)
         for p, q, a, b in _opposites(parts, op):
@@ -279,6 +287,7 @@ _NODES = (
 """Half of the nodes and weights of Gauss and Legendre. (DLMF 3.5.)"""
 
 
+@among("erf erf", "erfc erfc")
 def difference_of_erf(node: Node) -> Node | None:
     """``erf(a) - erf(b)``, and of erfc: in the tails by erfc of both, and where a and b
     are near each other the integral between them by eight points of Gauss and Legendre.
@@ -311,6 +320,7 @@ def _integral_of_erf(a: Node, b: Node, apart: Node, plain: Node, rising: bool) -
     return where(close, near, where(apply("or", right, left), tails, plain))
 
 
+@among("loghalferfc loghalferfc")
 def log_odds_of_normal(node: Node) -> Node | None:
     """``log(erfc(-x)/2) - log(erfc(x)/2) -> 2*atanh(erf(x))`` near 0."""
     parts = terms(node)
@@ -322,6 +332,7 @@ def log_odds_of_normal(node: Node) -> Node | None:
     return None
 
 
+@among("cosh sinh")
 def cosh_minus_sinh(node: Node) -> Node | None:
     """``cosh(x) - sinh(x) -> exp(-x)``, and with a sum ``exp(x)``."""
     parts = terms(node)
@@ -343,6 +354,7 @@ def _square_of_sinh(x: Node) -> Node:
     return 2.0 * (root * root)
 
 
+@among("softplus")
 def softplus_minus_argument(node: Node) -> Node | None:
     """``softplus(x) - x -> softplus(-x)``."""
     parts = terms(node)
@@ -372,6 +384,7 @@ COMPLEMENTS: dict[tuple[str, Fraction], Callable[[Node], Node]] = {
 }
 
 
+@among("1 cos", "1 cosh", "1 sigmoid", "1 tanh", "1 erf", "1 erfc")
 def complement(node: Node) -> Node | None:
     """``1 - cos(x) -> 2*sin(x/2)**2``, ``1 - sigmoid(x) -> sigmoid(-x)``, and so on."""
     parts = terms(node)
@@ -388,6 +401,7 @@ def complement(node: Node) -> Node | None:
     return None
 
 
+@among("1 mul", "1 pow")
 def complement_of_square(node: Node) -> Node | None:
     """``1 - cos(x)**2 -> sin(x)**2`` and the reverse."""
     parts = terms(node)
@@ -401,6 +415,7 @@ def complement_of_square(node: Node) -> Node | None:
     return None
 
 
+@among("pow pow", "pow cbrt", "cbrt cbrt")
 def difference_of_powers(node: Node) -> Node | None:
     """``a**c - b**c -> b**c*expm1(c*log1p((a - b)/b))`` where a is near b."""
     parts = terms(node)
@@ -425,6 +440,7 @@ def _power_parts(node: Node) -> tuple[Node, Node] | None:
     return None
 
 
+@among("pow 1", "where 1")
 def power_minus_one(node: Node) -> Node | None:
     """``(1 + x)**n - 1 -> expm1(n*log1p(x))`` where x is small, ``x**n - 1 ->
     expm1(n*log(x))`` where n is."""

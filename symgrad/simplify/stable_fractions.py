@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from weakref import WeakKeyDictionary
+from itertools import combinations
+from typing import NamedTuple, TypeAlias
 
 from symgrad.graph import Node
+from symgrad.simplify.facts import Fact
 from symgrad.simplify.stable_algebra import (
     HIGHEST_POWER,
-    Monomial,
     Poly,
+    _degrees,
+    _expanded,
     cancels,
     multiple,
     plus,
@@ -36,23 +39,24 @@ class Ratio:
 _DEEPEST_RATIO = 6
 
 
-_ratios: WeakKeyDictionary[Node, Ratio | None] = WeakKeyDictionary()
-
-
-def ratio(node: Node, depth: int = _DEEPEST_RATIO) -> Ratio | None:
+def ratio(node: Node) -> Ratio | None:
     """``node`` as a fraction whose divisors are sums; None if it is too large."""
-    if node in _ratios:
-        return _ratios[node]
-    found = _ratio(node, depth)
-    if depth == _DEEPEST_RATIO:
-        _ratios[node] = found
-    return found
+    if is_call(node, "div", "mul"):
+        return _quotient(node)
+    return Ratio(polynomial(node))
+
+
+@Fact
+def _quotient(node: Node) -> Ratio | None:
+    return _ratio(node, _DEEPEST_RATIO)
 
 
 def _ratio(node: Node, depth: int) -> Ratio | None:
+    if _quotient.is_known(node):
+        return _quotient(node)
     if depth and is_call(node, "div"):
         a, b = args(node)
-        first = ratio(a, depth - 1)
+        first = _ratio(a, depth - 1)
         if first is None:
             return None
         divisor = polynomial(b)
@@ -62,7 +66,7 @@ def _ratio(node: Node, depth: int) -> Ratio | None:
             return None if above is None else Ratio(above, first.below)
         return Ratio(first.above, (*first.below, *_factors(b)))
     if depth and is_call(node, "mul"):
-        a, b = (ratio(x, depth - 1) for x in args(node))
+        a, b = (_ratio(x, depth - 1) for x in args(node))
         if a is None or b is None:
             return None
         above = product(a.above, b.above)
@@ -93,7 +97,7 @@ def raised(r: Ratio, below: Sequence[Node]) -> Poly | None:
     return found
 
 
-def common_denominator(ratios: Sequence[Ratio]) -> tuple[Node, ...]:
+def common_denominator(ratios: Sequence[Ratio | Outline]) -> tuple[Node, ...]:
     """Each divisor as often as it occurs in the fraction that has it most."""
     result: list[Node] = []
     for r in ratios:
@@ -129,6 +133,98 @@ def sum_of_fractions(ratios: Sequence[Ratio]) -> Node | None:
     return result
 
 
+Degrees: TypeAlias = dict[Node, tuple[int, int]]
+"""Bounds of the powers of atoms."""
+
+
+class Outline(NamedTuple):
+    """Of a fraction, bounds of the powers in the numerator; the divisors."""
+
+    degrees: Degrees
+    below: tuple[Node, ...] = ()
+
+
+def _outline(node: Node, depth: int = _DEEPEST_RATIO) -> Outline:
+    """What ``_ratio`` would find, without multiplying anything."""
+    if depth and is_call(node, "div", "mul"):
+        if depth == _DEEPEST_RATIO or _outlined.is_known(node):
+            return _outlined(node)
+        return _outline_of_parts(node, depth)
+    return Outline(_degrees_of(node))
+
+
+@Fact
+def _outlined(node: Node) -> Outline:
+    return _outline_of_parts(node, _DEEPEST_RATIO)
+
+
+def _outline_of_parts(node: Node, depth: int) -> Outline:
+    a, b = args(node)
+    first = _outline(a, depth - 1)
+    if is_call(node, "mul"):
+        second = _outline(b, depth - 1)
+        degrees = _degrees_added(first.degrees, second.degrees, 1)
+        return Outline(degrees, (*first.below, *second.below))
+    if reciprocal(polynomial(b)) is not None:
+        degrees = _degrees_added(first.degrees, _degrees_of(b), -1)
+        return Outline(degrees, first.below)
+    return Outline(first.degrees, (*first.below, *_factors(b)))
+
+
+def _degrees_added(p: Degrees, q: Degrees, sign: int) -> Degrees:
+    """Bounds of the powers in a product; in a quotient, if ``sign`` is -1."""
+    result = dict(p)
+    for atom, (low, high) in q.items():
+        least, most = result.get(atom, (0, 0))
+        added = (low, high) if sign > 0 else (-high, -low)
+        result[atom] = least + added[0], most + added[1]
+    return result
+
+
+def _are_apart(outlines: Sequence[Outline]) -> bool:
+    """Can nothing cancel in the sum? For any two numerators over the common denominator
+    there is an atom whose powers in one are all higher than in the other, so that they
+    have no term in common; or there are too many divisors.
+
+    Only bounds of the powers are added up, which takes a tenth of the time.
+    """
+    below = common_denominator(outlines)
+    if len(below) > _MOST_DIVISORS:
+        return True
+    bounds = [_over(outline, below) for outline in outlines]
+    if any(is_call(atom, "abs", "sign") for found in bounds for atom in found):
+        return False  # x*sign(x) is abs(x)
+    none = (0, 0)
+    for one, other in combinations(bounds, 2):
+        for atom in one.keys() | other.keys():
+            (low, high), (least, most) = one.get(atom, none), other.get(atom, none)
+            if high < least or most < low:
+                break
+        else:
+            return False
+    return True
+
+
+def _over(outline: Outline, below: Sequence[Node]) -> Degrees:
+    """Bounds of the powers in the numerator over the larger denominator ``below``."""
+    result = outline.degrees
+    for node in dict.fromkeys(below):
+        for _ in range(below.count(node) - outline.below.count(node)):
+            result = _degrees_added(result, _degrees_of(node), 1)
+    return result
+
+
+def _degrees_of(node: Node) -> Degrees:
+    found = _expanded_degrees(node)
+    return {node: (1, 1)} if found is None else found
+
+
+@Fact
+def _expanded_degrees(node: Node) -> Degrees | None:
+    found = _expanded(node)
+    return None if found is None else _degrees(found)
+
+
 def difference(a: Node, b: Node) -> Node | None:
     """``a - b`` as a formula in which something has cancelled, or None."""
     return cancelled(((Fraction(1), a), (Fraction(-1), b)))
@@ -136,21 +232,36 @@ def difference(a: Node, b: Node) -> Node | None:
 
 def cancelled(parts: Sequence[Term]) -> Node | None:
     """A sum as a formula in which something has cancelled, or None."""
-    polys = [multiple(polynomial(node), c) for c, node in parts]
-    seen: dict[Monomial, Fraction] = {}
+    found = _by_terms(parts)
+    if found is None:
+        found = _by_radicals(parts)
+    if found is None and any(_divisor_depth(node) <= _DIVISORS for _, node in parts):
+        found = _by_fractions(parts)
+    return found
+
+
+def _by_terms(parts: Sequence[Term]) -> Node | None:
+    """Like terms of the polynomials added."""
+    bases = [polynomial(node) for _, node in parts]
+    if len(set().union(*bases)) == sum(map(len, bases)):
+        return None  # no two are alike
+    polys = [multiple(p, c) for (c, _), p in zip(parts, bases, strict=True)]
+    seen: Poly = {}
     meets = False
     for p in polys:
         for m, c in p.items():
-            meets = meets or seen.get(m) == -c
-            seen[m] = seen.get(m, Fraction(0)) + c
-    if meets:
-        whole = {m: c for m, c in seen.items() if c}
-        if len(whole) <= 6 and cancels(polys, whole):
-            return to_node(whole)
-    found = _by_radicals(polys)
-    if found is not None:
-        return found
-    if not any(_has_divisor(node) for _, node in parts):
+            if m in seen:
+                meets = meets or seen[m] == -c
+            seen[m] = seen[m] + c if m in seen else c
+    whole = {m: c for m, c in seen.items() if c}
+    if not meets or len(whole) > 6 or not cancels(polys, whole):
+        return None
+    return to_node(whole)
+
+
+def _by_fractions(parts: Sequence[Term]) -> Node | None:
+    """Over a common denominator."""
+    if _are_apart([_outline(node) for _, node in parts]):
         return None
     ratios = []
     for c, node in parts:
@@ -171,16 +282,20 @@ def radicand(node: Node) -> Node | None:
     return None
 
 
-def _by_radicals(polys: Sequence[Poly]) -> Node | None:
+@Fact
+def _roots_below(node: Node) -> tuple[Node, ...]:
+    """The roots by whose square or a higher power a term of ``node`` is divided."""
+    found = (
+        a for m in polynomial(node) for a, k in m if k < -1 and radicand(a) is not None
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _by_radicals(parts: Sequence[Term]) -> Node | None:
     """``1/r - x*x/r**3 -> y*y/r**3`` for r = hypot(x, y): over one power of the root,
     whose square is known."""
-    roots = {
-        a: k
-        for p in polys
-        for m in p
-        for a, k in m
-        if k < -1 and radicand(a) is not None
-    }
+    roots = dict.fromkeys(root for _, node in parts for root in _roots_below(node))
+    polys = [multiple(polynomial(node), c) for c, node in parts] if roots else []
     for root in roots:
         low = min(k for p in polys for m in p for a, k in m if a is root)
         lift: Poly = {frozenset(((root, -low),)): Fraction(1)}
@@ -220,11 +335,21 @@ def _with_squares(p: Poly | None, root: Node) -> Poly | None:
     return result
 
 
-def _has_divisor(node: Node, depth: int = 4) -> bool:
+_DIVISORS = 4
+"""How deep in a sum or product a quotient makes it a fraction."""
+
+
+@Fact
+def _divisor_depth(node: Node) -> int:
+    """How deep in sums and products the first quotient is, if not too deep."""
+    return _depth_of_divisor(node, _DIVISORS)
+
+
+def _depth_of_divisor(node: Node, limit: int) -> int:
     if is_call(node, "div"):
-        return True
-    return bool(
-        depth
-        and is_call(node, "mul", "neg", "add", "sub")
-        and any(_has_divisor(a, depth - 1) for a in args(node))
-    )
+        return 0
+    if not limit or not is_call(node, "mul", "neg", "add", "sub"):
+        return _DIVISORS + 1
+    if _divisor_depth.is_known(node):
+        return _divisor_depth(node)
+    return 1 + min(_depth_of_divisor(a, limit - 1) for a in args(node))

@@ -29,6 +29,7 @@ from symgrad.simplify.stable_logsumexp import (
 from symgrad.simplify.stable_products import log_cosh, log_of_product
 from symgrad.simplify.stable_step import (
     absolute,
+    among,
     below,
     cosh,
     double,
@@ -76,6 +77,7 @@ from symgrad.simplify.stable_terms import (
 _UNIT = (Fraction(1), ONE)
 
 
+@among("softplus")
 def log_cosh_by_softplus(node: Node) -> Node | None:
     """``softplus(2*x) - x - log(2) -> log(cosh(x))``."""
     parts = terms(node)
@@ -90,6 +92,7 @@ def log_cosh_by_softplus(node: Node) -> Node | None:
     return None
 
 
+@among("softplus")
 def entropy_of_sigmoid(node: Node) -> Node | None:
     """``softplus(x) - x*sigmoid(x)``, which is even, from its side without
     cancellation."""

@@ -192,7 +192,9 @@ def _ratio_without_factor(a: Node, b: Node) -> Node | None:
         k > 0 and any(dict(p).get(atom, 0) < k for p in found.above) for atom, k in m
     ):
         return removable(a / b)
-    left = product(found.above, {frozenset((atom, -k) for atom, k in m): 1 / c})
+    left = product(
+        found.above, {frozenset((atom, -k) for atom, k in m): Fraction(1) / c}
+    )
     if left is None:
         return None
     result = to_node(left)

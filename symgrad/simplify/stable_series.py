@@ -30,6 +30,7 @@ from symgrad.simplify.stable_algebra import (
     to_node,
 )
 from symgrad.simplify.stable_step import (
+    among,
     below,
     expm1,
     kept,
@@ -233,7 +234,7 @@ def _raised(p: Poly, q: Poly, sign: int) -> Poly:
     powers = dict(m)
     for atom, k in n:
         powers[atom] = powers.get(atom, 0) + sign * k
-    return {frozenset((a, k) for a, k in powers.items() if k): c * d**sign}
+    return {frozenset((a, k) for a, k in powers.items() if k): c * Fraction(d) ** sign}
 
 
 def _meets(x: Poly, sign: int, other: Poly) -> bool:
@@ -271,7 +272,7 @@ def _in_cases(
     first, *more = chosen
     hidden = [f._replace(node=kept(f.node, -0.0)) for f in more]
     forms = [_Factor(x, f.sign) for x, f in zip(series, chosen, strict=True)]
-    outside = far if len(far) == 1 and UNIT not in far else {UNIT: _only(far)}
+    outside: Poly = far if len(far) == 1 and UNIT not in far else {UNIT: _only(far)}
     plain = _Factor(kept(to_node(outside), -0.0), 1)
     return where(
         small,
@@ -286,7 +287,7 @@ def _atoms(*polys: Poly) -> set[Node]:
 
 def _only(p: Poly) -> Fraction:
     (c,) = p.values()
-    return c
+    return Fraction(c)
 
 
 def _is_removable(f: _Factor, parts: _Parts) -> bool:
@@ -314,7 +315,7 @@ def _built(monomial: Poly, factors: Sequence[_Factor]) -> Node:
     for f in factors:
         if f.sign < 0:
             result = result / f.node
-    return times_constant(c, result)
+    return times_constant(Fraction(c), result)
 
 
 def _of_sums(parts: _Parts) -> Node | None:
@@ -449,6 +450,7 @@ def _less_pole(op: str, x: Node) -> Node:
     return where(below(x, 1.0), near, plain)
 
 
+@among("div div")
 def less_pole(node: Node) -> Node | None:
     """``1/tanh(x) - 1/x``, ``1/x - 1/tan(x)``, ``1/(exp(x) - 1) - 1/x`` near 0."""
     parts = terms(node)

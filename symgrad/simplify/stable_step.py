@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 
 from symgrad import graph
-from symgrad.graph import Node
+from symgrad.graph import FLOAT, Node
 from symgrad.ops import apply
+from symgrad.simplify.candidates import counted
 from symgrad.simplify.rule import STABLE, Step, wild
 from symgrad.simplify.stable_terms import (
     Term,
@@ -22,6 +23,7 @@ from symgrad.simplify.stable_terms import (
     total,
 )
 
+Rewriting = Callable[[Node], Node | None]
 Intervals = Mapping[str, tuple[float, float]]
 """Per wildcard, the values at which a form is sampled; logarithmically."""
 
@@ -42,22 +44,48 @@ class Stable(Step):
 def stable(
     name: str,
     heads: str,
-    apply: Callable[[Node], Node | None],
+    apply: Rewriting,
     examples: Sequence[Node],
     kind: str = STABLE,
     rounded: bool = False,
     **at: tuple[float, float],
 ) -> Stable:
     """A row of the table of stable forms."""
+    among = _AMONG.get(apply, frozenset())
+    return Stable(
+        name, tuple(heads.split(",")), kind, _in_range(apply), tuple(examples),
+        type=FLOAT, among=among, at=at, rounded=rounded,
+    )  # fmt: skip
+
+
+@cache
+def _in_range(rewriting: Rewriting) -> Rewriting:
+    """The rewriting, but for sums with a coefficient that no double holds."""
 
     def rewrite(node: Node) -> Node | None:
         try:
-            return apply(node)
-        except OverflowError:  # a coefficient that no double holds
+            return rewriting(node)
+        except OverflowError:
             return None
 
-    own = tuple(heads.split(","))
-    return Stable(name, own, kind, rewrite, tuple(examples), at=at, rounded=rounded)
+    return rewrite
+
+
+_AMONG: dict[Rewriting, frozenset[frozenset[str]]] = {}
+
+
+def among(*required: str) -> Callable[[Rewriting], Rewriting]:
+    """Says of a rewriting of sums which operations must be among the terms, "1" being a
+    literal: one of ``required``, each of which may list several and one of them twice.
+
+    A necessary condition, cheaper than the rewriting itself.
+    """
+
+    def note(rewriting: Rewriting) -> Rewriting:
+        _AMONG[rewriting] = frozenset(counted(line.split()) for line in required)
+        return rewriting
+
+    return note
 
 
 u, v, w = wild("u"), wild("v"), wild("w")

@@ -53,6 +53,7 @@ from symgrad.simplify.stable_differences import (
 from symgrad.simplify.stable_fractions import cancelled, difference, radicand
 from symgrad.simplify.stable_step import (
     absolute,
+    among,
     atan,
     atanh,
     below,
@@ -98,6 +99,7 @@ from symgrad.simplify.stable_terms import (
 from symgrad.simplify.stable_variance import distance, variance
 
 
+@among("where where")
 def sum_of_cases(node: Node) -> Node | None:
     """``where(p, a, b) + where(p, c, d) -> where(p, a + c, b + d)``: what cancels in a
     case is found there."""
@@ -162,6 +164,7 @@ def log_of_ratio(a: Node, b: Node, gap: Node) -> Node:
     return where(up, 1.0, -1.0) * log1p(ratio)
 
 
+@among("log log", "log log1p", "log1p log1p")
 def difference_of_logs(node: Node) -> Node | None:
     """``log(a) - log(b) -> log1p((a - b)/b)`` where a - b simplifies."""
     parts = terms(node)
@@ -189,17 +192,17 @@ def symmetric_log(a: Node, b: Node) -> Node | None:
     ((m, c),), ((n, d),) = middle.items(), apart.items()
     if m or c == 0:
         return None
-    return 2.0 * atanh(to_node({n: d / c}))
+    return 2.0 * atanh(to_node({n: Fraction(d) / c}))
 
 
+@among("mul mul")
 def weighted_logs(node: Node) -> Node | None:
     """``(n+1)*log(n+1) - n*log(n) -> n*log1p(1/n) + log(n+1)``."""
     parts = [t for t in terms(node) if is_call(t[1], "mul")]
-    for p, q in permutations(parts, 2):
-        one, other = _log_factor(p[1]), _log_factor(q[1])
-        if one is None or other is None or p[0] < 0:
+    found = [(t, split) for t in parts if (split := _log_factor(t[1])) is not None]
+    for (p, (a, f)), (q, (b, g)) in permutations(found, 2):
+        if p[0] < 0:
             continue
-        (a, f), (b, g) = one, other
         both = cancelled(((p[0], f), (q[0], g)))
         apart = difference(a, b)
         if both is None or apart is None or both.type != node.type:
@@ -220,6 +223,7 @@ def _log_factor(node: Node) -> tuple[Node, Node] | None:
     return None
 
 
+@among("sqrt sqrt", "sqrt hypot", "hypot hypot")
 def difference_of_roots(node: Node) -> Node | None:
     """``sqrt(a) - sqrt(b) -> (a - b)/(sqrt(a) + sqrt(b))`` where a - b simplifies."""
     parts = terms(node)
@@ -233,6 +237,7 @@ def difference_of_roots(node: Node) -> Node | None:
     return None
 
 
+@among("div div", "div 1")
 def difference_of_inverse_roots(node: Node) -> Node | None:
     """``1/sqrt(a) - 1/sqrt(b) -> (b - a)/(sqrt(a)*sqrt(b)*(sqrt(a) + sqrt(b)))``."""
     parts = terms(node)
@@ -259,6 +264,7 @@ def _inverse_root(node: Node) -> Node | None:
     return args(node)[1] if radicand(args(node)[1]) is not None else None
 
 
+@among("sqrt", "hypot")
 def conjugate(node: Node) -> Node | None:
     """``r + sqrt(a) -> (a - r**2)/(sqrt(a) - r)`` where r < 0 and a - r**2 simplifies:
     the quadratic formula, and ``sqrt(1 + x) - 1``."""
@@ -301,6 +307,7 @@ def _conjugate_product(c: Fraction, a: Node, r: Node) -> Node | None:
     return cancelled(((c * c, a), (-(known * known), ONE)))
 
 
+@among("div 1")
 def quotient_minus_one(node: Node) -> Node | None:
     """``a/b - 1 -> (a - b)/b`` where a - b simplifies."""
     parts = terms(node)
@@ -331,6 +338,7 @@ _UNDER_FACTOR = (
 )
 
 
+@among("mul", "div", "pow", "neg")
 def under_common_factor(node: Node) -> Node | None:
     """``y*exp(x) - y -> y*expm1(x)``: forms of two terms that share a factor."""
     parts = terms(node)
@@ -359,7 +367,7 @@ def _split_common(a: Node, b: Node) -> tuple[Node, Node, Node] | None:
     common = frozenset((x, k) for x, k in _shared_powers(m, other) if k)
     if not common or c != 1 or d != 1:
         return None
-    inverse = {frozenset((x, -k) for x, k in common): Fraction(1)}
+    inverse: Poly = {frozenset((x, -k) for x, k in common): 1}
     x, y = (product(r, inverse) for r in (p, q))
     if x is None or y is None or not (_is_single(x) and _is_single(y)):
         return None

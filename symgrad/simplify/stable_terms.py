@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import isfinite
 from typing import TypeAlias
-from weakref import WeakKeyDictionary
 
 from symgrad import graph
 from symgrad.graph import FLOAT, Call, Const, Node
+from symgrad.simplify.facts import Fact
 
 ONE, ZERO = graph.const(1.0), graph.const(0.0)
 
@@ -26,10 +26,10 @@ MOST_TERMS = 12
 Term: TypeAlias = tuple[Fraction, Node]
 
 
+Exact: TypeAlias = Fraction | int
+
+
 _NO_COEFFICIENT = Fraction(1)
-
-
-_terms: WeakKeyDictionary[Node, tuple[Term, ...]] = WeakKeyDictionary()
 
 
 def is_call(node: Node, *ops: str) -> bool:
@@ -53,47 +53,73 @@ def number(node: Node) -> Fraction | None:
 def terms(node: Node) -> tuple[Term, ...]:
     """``node`` as a sum of coefficients times nodes that are no sums; (c, ONE) for a
     constant. Equal nodes are one term. Empty if there are too many."""
-    found = _terms.get(node)
-    if found is None:
-        found = _terms[node] = _collect(node)
-    return found
-
-
-def _collect(root: Node) -> tuple[Term, ...]:
-    sums = (a for a in root.children if is_call(a, "add", "sub"))
-    if is_call(root, "add", "sub") and any(_terms.get(a) == () for a in sums):
-        return ()  # long sums are found out once, not at every prefix
-    total: dict[Node, Fraction] = {}
-    pending: list[Term] = [(_NO_COEFFICIENT, root)]
-    steps = 0
+    pending = [n for n in _sums_in(node) if not _terms.is_known(n)]
     while pending:
-        (c, node), steps = pending.pop(), steps + 1
-        if steps > 4 * MOST_TERMS:
-            return ()
-        if is_call(node, "add"):
-            pending.extend((c, a) for a in reversed(args(node)))
-        elif is_call(node, "sub"):
-            a, b = args(node)
-            pending.extend(((-c, b), (c, a)))
+        top = args(pending[-1])
+        missing = [n for a in top for n in _sums_in(a) if not _terms.is_known(n)]
+        if missing:
+            pending.extend(missing)
         else:
-            factor, rest = split_coefficient(node)
-            if is_call(rest, "add", "sub") and rest is not node:
-                pending.append((_multiplied(c, factor), rest))
-            else:
-                k = _multiplied(c, factor)
-                total[rest] = total[rest] + k if rest in total else k
-    found = tuple((c, node) for node, c in total.items() if c)
-    return found if len(found) <= MOST_TERMS else ()
+            _terms(pending.pop())
+    return _terms_or_one(node) or ()
 
 
-def split_coefficient(node: Node, depth: int = 6) -> Term:
+def _is_sum(node: Node) -> bool:
+    return isinstance(node, Call) and node.op in ("add", "sub") and node.type == FLOAT
+
+
+def _sums_in(node: Node) -> tuple[Node, ...]:
+    """The sum that ``node`` is, or is a multiple of."""
+    rest = node if _is_sum(node) else split_coefficient(node)[1]
+    return (rest,) if _is_sum(rest) else ()
+
+
+def _terms_or_one(node: Node) -> tuple[Term, ...] | None:
+    if _is_sum(node):
+        return _terms(node)
+    c, rest = split_coefficient(node)
+    if rest is node or not _is_sum(rest):
+        return ((c, rest),) if c else ()
+    inner = _terms(rest)
+    return inner and tuple([(_multiplied(c, k), n) for k, n in inner])
+
+
+@Fact
+def _terms(node: Node) -> tuple[Term, ...] | None:
+    """Those of a sum, from the summands'; None if there are none, or too many."""
+    first, second = (_terms_or_one(a) for a in args(node))
+    if first is None or second is None:
+        return None
+    if is_call(node, "sub"):
+        second = [(-c, n) for c, n in second]
+    total = {n: c for c, n in first}
+    for c, n in second:
+        total[n] = total[n] + c if n in total else c
+    found = tuple([(c, n) for n, c in total.items() if c])
+    return found if 0 < len(found) <= MOST_TERMS else None
+
+
+def split_coefficient(node: Node) -> Term:
     """``node`` as a literal coefficient times the rest."""
+    if is_call(node, "neg", "mul", "div"):
+        return _coefficient(node) or (_NO_COEFFICIENT, node)
+    value = number(node)
+    return (_NO_COEFFICIENT, node) if value is None else (value, ONE)
+
+
+@Fact
+def _coefficient(node: Node) -> Term | None:
+    found = _split(node, 6)
+    return None if found[1] is node else found
+
+
+def _split(node: Node, depth: int) -> Term:
     value = number(node)
     if value is not None:
         return value, ONE
     if depth == 0 or not is_call(node, "neg", "mul", "div"):
         return _NO_COEFFICIENT, node
-    (c, a), *more = (split_coefficient(x, depth - 1) for x in args(node))
+    (c, a), *more = [_split(x, depth - 1) for x in args(node)]
     if is_call(node, "neg"):
         return -c, a
     ((d, b),) = more
@@ -109,7 +135,7 @@ def _multiplied(c: Fraction, d: Fraction) -> Fraction:
     return d if c is _NO_COEFFICIENT else c if d is _NO_COEFFICIENT else c * d
 
 
-def constant(value: Fraction) -> Node:
+def constant(value: Exact) -> Node:
     """A literal; a quotient of two where no double is the value."""
     nearest = float(value)
     if Fraction(nearest) == value:
@@ -130,7 +156,7 @@ def over(a: Node, b: Node) -> Node:
     return a if b is ONE else a / b
 
 
-def scaled(c: Fraction, node: Node) -> Node:
+def scaled(c: Exact, node: Node) -> Node:
     """``c * node``, with a division where that is exact and the product is not."""
     if node is ONE:
         return constant(c)
@@ -145,7 +171,7 @@ def scaled(c: Fraction, node: Node) -> Node:
     return constant(c) * node
 
 
-def total(parts: Iterable[Term]) -> Node:
+def total(parts: Iterable[tuple[Exact, Node]]) -> Node:
     """The sum of terms, those that are added first."""
     found = [(c, n) for c, n in parts if c]
     if not found:

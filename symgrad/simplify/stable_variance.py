@@ -7,6 +7,7 @@ from itertools import combinations
 
 from symgrad import graph
 from symgrad.graph import Node
+from symgrad.simplify.facts import Fact
 from symgrad.simplify.stable_algebra import multiple, plus, polynomial, product
 from symgrad.simplify.stable_differences import root_of_square, with_form
 from symgrad.simplify.stable_terms import ONE, Term, args, is_call, number, terms, times
@@ -19,9 +20,9 @@ def variance(node: Node) -> Node | None:
     Source: Chan, Golub & LeVeque, The American Statistician 37 (1983) 242.
     """
     parts = terms(node)
-    inside = {p: _reductions(p[1]) for p in parts}
-    means = [p for p in parts if len(inside[p]) == 1]
-    products = [p for p in parts if len(inside[p]) == 2]
+    inside = {p: found for p in parts if (found := _factor_sums(p[1]))}
+    means = [p for p, found in inside.items() if len(found) == 1]
+    products = [p for p, found in inside.items() if len(found) == 2]
     for p, q in ((p, q) for p in means for q in products):
         squares, sums = inside[p], inside[q]
         (whole,), (a, b) = squares, sums
@@ -64,6 +65,18 @@ def distance(node: Node) -> Node | None:
 def _times_poly(term: Term, factor: Node) -> dict:
     found = product(multiple(polynomial(term[1]), term[0]), polynomial(factor))
     return {frozenset(): Fraction(1)} if found is None else found
+
+
+def _factor_sums(node: Node) -> list[graph.Reduce]:
+    """See _reductions."""
+    if isinstance(node, graph.Reduce):
+        return _reductions(node)
+    return _sums_in_product(node) if is_call(node, "mul", "div", "pow") else []
+
+
+@Fact
+def _sums_in_product(node: Node) -> list[graph.Reduce]:
+    return _reductions(node)
 
 
 def _reductions(node: Node, depth: int = 6) -> list[graph.Reduce]:
