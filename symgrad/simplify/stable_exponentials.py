@@ -78,7 +78,8 @@ def exponent_sum(x: Node | None, y: Node | None) -> Node | None:
 def exponentials(node: Node) -> list[Exponential]:
     """A sum of which at least one term has an exponential; else nothing.
 
-    A hyperbolic cosine counts as its two exponentials.
+    A hyperbolic cosine counts as its two exponentials, a sum over indices as that of
+    its logarithm.
     """
     found: list[Exponential] = []
     for c, part in terms(node):
@@ -87,6 +88,8 @@ def exponentials(node: Node) -> list[Exponential]:
             found += [Exponential(c / 2, ONE, x), Exponential(c / 2, ONE, negative(x))]
         elif is_call(part, "expm1"):
             found += [Exponential(c, ONE, args(part)[0]), Exponential(-c, ONE, None)]
+        elif (whole := _of_reduced(part)) is not None:
+            found.append(Exponential(c, ONE, whole))
         else:
             found.append(as_exponential(c, part))
     if not any(e.exponent is not None for e in found):
@@ -97,6 +100,15 @@ def exponentials(node: Node) -> list[Exponential]:
         c = sum((e.c for e in constants), Fraction(0))
         found = [*rest, Exponential(c, ONE, None)] if c else rest
     return found
+
+
+def _of_reduced(node: Node) -> Node | None:
+    """log(node), of a sum of exponentials over indices."""
+    e = reduced_exponentials(node)
+    if e is None or e.factor is not ONE or e.c != 1 or e.exponent is None:
+        return None
+    assert isinstance(node, Reduce)
+    return graph.reduce_("logsumexp", node.indices, e.exponent)
 
 
 def are_positive(parts: Sequence[Exponential]) -> bool:

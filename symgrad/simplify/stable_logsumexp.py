@@ -165,6 +165,10 @@ def log_of_expm1(node: Node) -> Node | None:
 def log_of_reduced(node: Node) -> Node | None:
     """``log(sum(exp(z))) -> logsumexp(z)``; with weights, a shifted sum."""
     inside = args(node)[0]
+    x = _argument_of_summed_sigmoid(inside)
+    if x is not None:
+        assert isinstance(inside, Reduce)
+        return graph.reduce_("logsumexp", inside.indices, -softplus(negative(x)))
     e = reduced_exponentials(inside)
     if e is None:
         return None
@@ -173,6 +177,12 @@ def log_of_reduced(node: Node) -> Node | None:
         return graph.reduce_("logsumexp", inside.indices, e.exponent)
     shift = reduced_top(inside, e)
     return shift + log(shifted_reduce(inside, e, shift))
+
+
+def _argument_of_summed_sigmoid(node: Node) -> Node | None:
+    if not isinstance(node, Reduce) or node.kind != "sum":
+        return None
+    return argument(node.body, "sigmoid")
 
 
 def logsumexp_minus_element(node: Node) -> Node | None:
