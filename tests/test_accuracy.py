@@ -69,6 +69,9 @@ OPEN = {
     "log mean": "the logarithm of a quotient near 1",
     "generalised mean": "a logarithm of a sum that is nearly 1",
     "log-mean-exp": "a logarithm of a sum that is nearly 1",
+    "log ratio of sums": "a logarithm of a quotient near 1",
+    "skew normal": "a logarithm of a product near 1",
+    "Cauchy distribution": "1/2 + atan(x)/pi with a rounded pi",
     # overflow outside of logarithms and lengths
     "Lambert W step": "the square of a divisor",
     "complex division, real": "squares",
