@@ -136,7 +136,7 @@ class ThreadWriter(StepWriter):
             return self._data(array.name, spec.contiguous), spec.dtype
         if is_narrowed(self.layout, array):
             return self.context("narrow", array.name, type="ptr"), "float32"
-        number = self.layout.parameters().index(array.name)
+        number = self.layout.parameter_numbers[array.name]
         return self.pointer_argument("params", number), "float64"
 
     def _data(self, name: str, contiguous: bool) -> Value:

@@ -138,8 +138,8 @@ class Evaluator(Addresses):
         together call a subroutine rather than to have a copy each."""
         results, op = [], node.op
         copied = self.jam is not None and self.jam in node.free
-        for k in range(0, lanes, self.vector):
-            parts = [self._part(emitter, a, k) for a in args]
+        pieces = [self._pieces(emitter, a, lanes) for a in args]
+        for parts in map(list, zip(*pieces, strict=True)):
             if op in self.layout.called or (copied and op != "polygamma"):
                 attributes = self.layout.attributes
                 results.append(subroutines.call(emitter, op, parts, attributes))
@@ -147,11 +147,11 @@ class Evaluator(Addresses):
                 results.append(operations.emit(emitter, op, parts))
         return emitter.join(results)
 
-    def _part(self, emitter: Emitter, value: Value, start: int) -> Value:
-        """The hardware vector of ``value`` that starts at lane ``start``."""
+    def _pieces(self, emitter: Emitter, value: Value, lanes: int) -> list[Value]:
+        """The hardware vectors of ``value``, as many as ``lanes`` need."""
         if value.lanes <= self.vector:
-            return value
-        return emitter.parts(value, self.vector)[start // self.vector]
+            return [value] * -(-lanes // self.vector)
+        return emitter.parts(value, self.vector)
 
     def _fma(self, emitter: Emitter, node: Call, args: list[Value]) -> Value:
         a, b, c = args
@@ -270,7 +270,7 @@ class Evaluator(Addresses):
             return self.context("data", array.name, type="ptr"), spec.dtype
         if array.name in self.layout.narrowed:
             return self.memory("work", "narrow", array.name), "float32"
-        number = self.layout.parameters().index(array.name)
+        number = self.layout.parameter_numbers[array.name]
         return self.pointer_argument("params", number), "float64"
 
     def _as_value(self, loaded: Value, node: Node, level: int) -> Placed:

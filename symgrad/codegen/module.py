@@ -3,54 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 
 from symgrad.codegen import operations, streams
+from symgrad.codegen.chunks import ALIKE, SERIAL, ChunkWriter, smaller
 from symgrad.codegen.embedding import add_rows, clear_rows, load_rows
-from symgrad.codegen.layout import ROWS_PER_FLUSH, Layout
-from symgrad.codegen.llvm_text import Emitter, Module, Value
+from symgrad.codegen.interior import in_two_versions, interior_of
+from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.lower import COMMON, StepWriter
 from symgrad.codegen.sums import COMBINE, IDENTITY, SumKey, combine
 from symgrad.codegen.terms import kind_of
 from symgrad.codegen.tiles import load_tile, transpose_kept
-from symgrad.graph import Const
 from symgrad.schedule.nest import Loop
-from symgrad.schedule.plan import Place, Plan, Step
+from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.statements import Statement
-
-SERIAL = ", ".join(COMMON)
-
-FEW_SUMS = 512
-"""Sums of a pass up to which the code around it is not optimised."""
 
 MANY_SUMS = 64
 """Sums of a pass from which on a subroutine adds each to those of other rows."""
-
-ALIKE = 8
-"""Scalars from which on a loop handles them, instead of a line for each."""
 
 STACK_BYTES = 1 << 15
 """Objectives that need no more memory than this have it on the stack."""
 
 
-class ModuleWriter:
-    """Writes all functions of one kernel.
-
-    lanes: elements of a hardware vector. flat: also the entry on flat vectors; the
-    outputs are a loss and the gradients, in order.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        layout: Layout,
-        features: frozenset[str],
-        lanes: int,
-        flat: bool = False,
-    ) -> None:
-        self.plan, self.layout, self.features = plan, layout, features
-        self.lanes, self.attributes, self.flat = lanes, layout.attributes, flat
-        self.module = Module()
+class ModuleWriter(ChunkWriter):
+    """Writes all functions of one kernel; see ChunkWriter for the arguments."""
 
     def text(self) -> str:
         """The module as LLVM assembly."""
@@ -59,8 +34,8 @@ class ModuleWriter:
                 self._serial(number, step)
             else:
                 self._pass(number, step)
-                self._chunks(number, step)
-                self._combine(number, step)
+                self.chunks(number, step)
+                self.combine_chunks(number, step)
         if self.layout.single:
             self._narrow()
         self._run()
@@ -69,29 +44,15 @@ class ModuleWriter:
             self._objective()
         return self.module.text()
 
-    def _writer(self, step: Step, vector: int = 1) -> StepWriter:
-        emitter = Emitter(self.module, self.features)
-        return StepWriter(emitter, self.plan, self.layout, step, vector)
-
-    def _finish(
-        self,
-        writer: StepWriter,
-        name: str,
-        parameters: Sequence[str] = COMMON,
-        extra: str = "",
-    ) -> None:
-        attributes = f"{extra} {self.attributes}".strip()
-        writer.home().finish(name, parameters, attributes=attributes)
-
     # -- steps -----------------------------------------------------------------------
 
     def _serial(self, number: int, step: Step) -> None:
-        writer = self._writer(step)
+        writer = self.writer(step)
         writer.items(step.items)
-        self._finish(writer, f"serial_{number}")
+        self.finish(writer, f"serial_{number}")
 
     def _pass(self, number: int, step: Step) -> None:
-        writer = self._writer(step, self.lanes)
+        writer = self.writer(step, self.lanes)
         loop = step.items[0]
         assert isinstance(loop, Loop)
         registers = [p.statement for p in step.sums if p.sums == "register"]
@@ -119,7 +80,7 @@ class ModuleWriter:
             elif place.sums == "lanes" and place.top is None:
                 self._flush_lanes(writer, place)
         extra = ("ptr %scratch", "ptr %partial", "i64 %begin", "i64 %end")
-        self._finish(writer, f"pass_{number}", (*COMMON, *extra))
+        self.finish(writer, f"pass_{number}", (*COMMON, *extra))
 
     def _rows(
         self,
@@ -133,19 +94,28 @@ class ModuleWriter:
         """The loop over rows, a block at a time; the last block is masked."""
         lanes = writer.lanes
         emitter = writer.home()
+        scatters = self.layout.row_scatters(writer.step)
+        interior = None if scatters else interior_of(loop, self.plan)
 
         def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
+            def items() -> Sequence[Value]:
+                writer.sums.update(zip(keys, phis, strict=True))
+                writer.items(loop.items)
+                return [writer.sums[key] for key in keys]
+
             writer.open_lanes(loop, counter, end)
             for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
                 load_tile(writer, array, end)
             for gather in self.layout.row_gathers(writer.step):
                 load_rows(writer, gather)
-            writer.sums.update(zip(keys, phis, strict=True))
-            writer.items(loop.items)
-            for place in self.layout.row_scatters(writer.step):
+            if interior is None:
+                results = items()
+            else:
+                results = in_two_versions(writer, interior, end, items)
+            for place in scatters:
                 add_rows(writer, place)
             writer.close_lanes()
-            return [writer.sums[key] for key in keys]
+            return results
 
         return emitter.loop(begin, end, lanes, start, body)
 
@@ -179,7 +149,7 @@ class ModuleWriter:
 
         def tile(counter: Value, phis: list[Value]) -> list[Value]:
             emitter = writer.home()
-            last = _smaller(emitter, emitter.binary("add", counter, rows), end)
+            last = smaller(emitter, emitter.binary("add", counter, rows), end)
             writer.tile_begin, writer.tile_rows = counter, (counter, last)
             results = self._rows(writer, loop, keys, phis, counter, last)
             for deferred in writer.step.deferred:
@@ -254,180 +224,11 @@ class ModuleWriter:
         old = emitter.load(pointer, "double")
         emitter.store(combine(emitter, kind, old, value), pointer)
 
-    def _chunks(self, number: int, step: Step) -> None:
-        """Run the chunks low .. high-1, each into its own partial sums."""
-        writer = self._writer(step)
-        assert step.row is not None
-        rows, _ = writer.extent(step.row.extent)
-        chunk_rows = writer.context("chunk_rows", step, type="i64")
-        bytes_ = writer.context("partial_bytes", step, type="i64")
-        first = writer.memory("work", "partials", step)
-        emitter = writer.home()
-
-        def chunk(counter: Value, _: list[Value]) -> None:
-            partial = emitter.gep(first, emitter.binary("mul", counter, bytes_), "i8")
-            self._clear_partials(writer, step, partial)
-            begin = emitter.binary("mul", counter, chunk_rows)
-            end = _smaller(emitter, emitter.binary("add", begin, chunk_rows), rows)
-            self._call_pass(writer, number, partial, begin, end)
-
-        writer.counted(Value("%low", "i64"), Value("%high", "i64"), chunk)
-        extra = ("ptr %scratch", "i64 %low", "i64 %high")
-        self._finish(writer, f"chunks_{number}", (*COMMON, *extra), _haste(step))
-
-    def _clear_partials(self, writer: StepWriter, step: Step, partial: Value) -> None:
-        for places in self._alike(step):
-            number = IDENTITY[kind_of(places[0].statement)]
-            if len(places) > 1:
-                self._clear_alike(writer, places, partial, number)
-                continue
-            (place,) = places
-            offset = writer.context("partial", place, type="i64")
-            start = writer.home().gep(partial, offset, "i8")
-            writer.fill(start, place.shape, "double", 1, number)
-
-    def _clear_alike(
-        self, writer: StepWriter, places: Sequence[Place], partial: Value, number: float
-    ) -> None:
-        emitter = writer.home()
-        table = self._table(emitter, "partial", places)
-
-        def clear(k: Value, _: list[Value]) -> None:
-            e = writer.home()
-            start = e.gep(partial, e.load(e.gep(table, k, "i64"), "i64"), "i8")
-            e.store(e.const(number, "double"), start)
-
-        writer.counted(0, emitter.const(len(places), "i64"), clear)
-
-    def _alike(self, step: Step) -> list[list[Place]]:
-        """The sums of a pass, those together that a loop can handle: many scalar ones
-        of a kind, whose offsets stand in a row in the context."""
-        result: list[list[Place]] = []
-        for place in step.sums:
-            slots = [self.layout.slot(name, place) for name in ("partial", "work")]
-            like = (kind_of(place.statement), place.shape, place.top)
-            if result and not place.shape and place.top is None:
-                last = result[-1][-1]
-                before = (kind_of(last.statement), last.shape, last.top)
-                standing = [self.layout.slot(n, last) + 1 for n in ("partial", "work")]
-                if before == like and standing == slots:
-                    result[-1].append(place)
-                    continue
-            result.append([place])
-        few = [p for p in result if len(p) < ALIKE]
-        return [*(p for p in result if len(p) >= ALIKE), *([q] for p in few for q in p)]
-
-    def _table(self, emitter: Emitter, name: str, keys: Sequence[object]) -> Value:
-        """Where the slots of ``keys``, which stand in a row, begin in the context."""
-        slots = [self.layout.slot(name, key) for key in keys]
-        assert slots == list(range(slots[0], slots[0] + len(slots))), name
-        first = emitter.const(slots[0], "i64")
-        return emitter.gep(Value("%context", "ptr"), first, "i64")
-
-    def _call_pass(
-        self, writer: StepWriter, number: int, partial: Value, begin: Value, end: Value
-    ) -> None:
-        """In float32 the rows of a chunk are flushed every few thousand."""
-        emitter = writer.emitter
-
-        def call(low: Value, high: Value) -> None:
-            emitter.raw(
-                f"call void @pass_{number}({SERIAL}, ptr %scratch, "
-                f"ptr {partial.name}, i64 {low.name}, i64 {high.name})"
-            )
-
-        if not self.layout.single:
-            call(begin, end)
-            return
-
-        def block(counter: Value, _: list[Value]) -> None:
-            step = emitter.const(ROWS_PER_FLUSH, "i64")
-            call(counter, _smaller(emitter, emitter.binary("add", counter, step), end))
-
-        writer.counted(begin, end, block, step=ROWS_PER_FLUSH)
-
-    def _combine(self, number: int, step: Step) -> None:
-        """Totals over the chunks, in their order."""
-        writer = self._writer(step)
-        first = writer.memory("work", "partials", step)
-        bytes_ = writer.context("partial_bytes", step, type="i64")
-        chunks = writer.context("chunks", step, type="i64")
-        for places in self._alike(step):
-            if len(places) > 1:
-                self._totals_alike(writer, places, first, bytes_, chunks)
-                continue
-            (place,) = places
-            target = writer.memory("work", "work", place)
-            offset = writer.context("partial", place, type="i64")
-            source = writer.home().gep(first, offset, "i8")
-            if place.top is None:
-                self._totals(writer, place, source, target, bytes_, chunks)
-                continue
-            offset = writer.context("partial", place.top, type="i64")
-            partials = writer.home().gep(first, offset, "i8"), source
-            targets = writer.memory("work", "work", place.top), target
-            streams.totals(writer, place, partials, targets, bytes_, chunks)
-        self._finish(writer, f"combine_{number}", extra=_haste(step))
-
-    def _totals(
-        self,
-        writer: StepWriter,
-        place: Place,
-        source: Value,
-        target: Value,
-        bytes_: Value,
-        chunks: Value,
-    ) -> None:
-        kind = kind_of(place.statement)
-        emitter = writer.emitter
-
-        def elements(k: Value, width: int) -> None:
-            here = emitter.gep(source, k, "double")
-            start = emitter.const(IDENTITY[kind], "double", width)
-
-            def chunk(c: Value, total: list[Value]) -> list[Value]:
-                pointer = emitter.gep(here, emitter.binary("mul", c, bytes_), "i8")
-                value = emitter.load(pointer, "double", width)
-                return [combine(emitter, kind, total[0], value)]
-
-            total = writer.counted(0, chunks, chunk, [start])[0]
-            emitter.store(total, emitter.gep(target, k, "double"))
-
-        writer.stretches(writer.count(place.shape), elements)
-
-    def _totals_alike(
-        self,
-        writer: StepWriter,
-        places: Sequence[Place],
-        first: Value,
-        bytes_: Value,
-        chunks: Value,
-    ) -> None:
-        """As ``_totals``, for many scalars, one after the other."""
-        kind, emitter = kind_of(places[0].statement), writer.home()
-        sources = self._table(emitter, "partial", places)
-        targets = self._table(emitter, "work", places)
-        start = emitter.const(IDENTITY[kind], "double")
-
-        def element(k: Value, _: list[Value]) -> None:
-            e = writer.home()
-            source = e.gep(first, e.load(e.gep(sources, k, "i64"), "i64"), "i8")
-            offset = e.load(e.gep(targets, k, "i64"), "i64")
-
-            def chunk(c: Value, total: list[Value]) -> list[Value]:
-                pointer = e.gep(source, e.binary("mul", c, bytes_), "i8")
-                return [combine(e, kind, total[0], e.load(pointer, "double"))]
-
-            total = writer.counted(0, chunks, chunk, [start])[0]
-            e.store(total, e.gep(Value("%work", "ptr"), offset, "i8"))
-
-        writer.counted(0, emitter.const(len(places), "i64"), element)
-
     # -- whole kernels ---------------------------------------------------------------
 
     def _narrow(self) -> None:
         """float32: convert the parameters once per call."""
-        writer = self._writer(Step([]))
+        writer = self.writer(Step([]))
         for number, name in enumerate(self.layout.parameters()):
             if name not in self.layout.narrowed:
                 continue
@@ -447,7 +248,7 @@ class ModuleWriter:
                 e.store(narrow, e.gep(target, k, "float"))
 
             writer.stretches(writer.count(self.layout.inputs[name].shape), body)
-        self._finish(writer, "narrow")
+        self.finish(writer, "narrow")
 
     def _run(self) -> None:
         emitter = Emitter(self.module, self.features)
@@ -510,7 +311,7 @@ class ModuleWriter:
                 pointer = emitter.gep(base, slot(name, key), "double")
                 _set_pointer(emitter, table, k, pointer)
             return
-        offsets = self._table(emitter, name, keys)
+        offsets = self.table(emitter, name, keys)
         first = emitter.gep(Value(table, "ptr"), emitter.const(start, "i64"), "ptr")
 
         def entry(k: Value, _: list[Value]) -> Sequence[Value]:
@@ -559,21 +360,6 @@ class ModuleWriter:
             return emitter.load(pointer, "i64")
 
         return read
-
-
-def _haste(step: Step) -> str:
-    """Attributes of what runs once per chunk: with few sums it takes longer to
-    optimise than it ever takes to run (a fifth of a small network's first call)."""
-    elements = 0
-    for place in step.sums:
-        if not all(isinstance(extent, Const) for extent in place.shape):
-            return ""
-        elements += prod(int(e.value) for e in place.shape if isinstance(e, Const))
-    return "noinline optnone" if elements <= FEW_SUMS else ""
-
-
-def _smaller(emitter: Emitter, a: Value, b: Value) -> Value:
-    return emitter.select(emitter.icmp("slt", a, b), a, b)
 
 
 def _set_pointer(emitter: Emitter, table: str, k: int, pointer: Value) -> None:

@@ -15,6 +15,7 @@ from symgrad import graph
 from symgrad.codegen import operations
 from symgrad.codegen.evaluate import Evaluator
 from symgrad.codegen.llvm_text import Emitter, Value
+from symgrad.codegen.terms import kind_of
 from symgrad.graph import Node
 from symgrad.schedule.plan import Place, Step
 from symgrad.schedule.streaming import DROPPED
@@ -22,6 +23,8 @@ from symgrad.schedule.streaming import DROPPED
 
 def followers(step: Step, top: Place) -> list[Place]:
     """The sums of a pass that are relative to the extremum ``top``."""
+    if kind_of(top.statement) not in ("max", "min"):
+        return []
     return [place for place in step.sums if place.top is top]
 
 

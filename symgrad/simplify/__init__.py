@@ -1,6 +1,7 @@
 """Rewriting graphs: rules as named data, three stages, a trace of what was done.
 
 rule.py          what a rule is: Rule, Step, the wildcards, the guards
+facts.py         facts about nodes, found out once
 candidates.py    which rules can match a node at all
 match.py         finding a pattern, filling in a template
 order.py         the order of the arguments of commutative operations

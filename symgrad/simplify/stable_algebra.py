@@ -54,19 +54,19 @@ def polynomial(node: Node) -> Poly:
 
     Large and other expressions are atoms.
     """
-    found = _expanded(node)
+    found = expanded(node)
     return {frozenset(((node, 1),)): 1} if found is None else found
 
 
 @Fact
-def _expanded(node: Node) -> Poly | None:
+def expanded(node: Node) -> Poly | None:
     """The polynomial, unless the node is an atom."""
     return _polynomial(node, _DEEPEST)
 
 
 def _within(node: Node, depth: int) -> Poly:
     """The polynomial that is found ``depth`` operations deep, or is known."""
-    if _expanded.is_known(node):
+    if expanded.is_known(node):
         return polynomial(node)
     found = _polynomial(node, depth) if depth else None
     return {frozenset(((node, 1),)): 1} if found is None else found
@@ -197,7 +197,7 @@ def cancels(parts: Sequence[Poly], whole: Poly) -> bool:
     """
     if not whole:
         return any(parts)
-    before, after = _degrees(m for p in parts for m in p), _degrees(whole)
+    before, after = degrees(m for p in parts for m in p), degrees(whole)
     for atom, (low, high) in before.items():
         new_low, new_high = after.get(atom, (0, 0))
         if new_high < high or new_low > low:
@@ -205,7 +205,7 @@ def cancels(parts: Sequence[Poly], whole: Poly) -> bool:
     return False
 
 
-def _degrees(monomials: Iterable[Monomial]) -> dict[Node, tuple[int, int]]:
+def degrees(monomials: Iterable[Monomial]) -> dict[Node, tuple[int, int]]:
     listed = [dict(m) for m in monomials]
     atoms = {a for m in listed for a in m}
     result = {}

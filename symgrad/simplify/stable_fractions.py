@@ -13,9 +13,9 @@ from symgrad.simplify.facts import Fact
 from symgrad.simplify.stable_algebra import (
     HIGHEST_POWER,
     Poly,
-    _degrees,
-    _expanded,
     cancels,
+    degrees,
+    expanded,
     multiple,
     plus,
     polynomial,
@@ -221,8 +221,8 @@ def _degrees_of(node: Node) -> Degrees:
 
 @Fact
 def _expanded_degrees(node: Node) -> Degrees | None:
-    found = _expanded(node)
-    return None if found is None else _degrees(found)
+    found = expanded(node)
+    return None if found is None else degrees(found)
 
 
 def difference(a: Node, b: Node) -> Node | None:
