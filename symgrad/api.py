@@ -82,7 +82,7 @@ def compile(
     source = Source(*checked, device)
     loss = _loss_class(device)(source)
     if shapes is not None:
-        loss.specialize(**shapes)
+        loss.specialize(**named("shapes", shapes, "shapes or arrays"))
     return loss
 
 
@@ -107,7 +107,7 @@ def model(
     source = Source(*checked, device)
     result = _model_class(device)(source)
     if shapes is not None:
-        result.specialize(**shapes)
+        result.specialize(**named("shapes", shapes, "shapes or arrays"))
     return result
 
 
@@ -188,12 +188,14 @@ def minimize(
             "minimize takes the loss before it is bound: minimize(f, init=..., "
             "data={...}) with f = sg.compile(...)"
         )
+    init = named("init", init, "start values")
+    data = {} if data is None else named("data", data, "arrays")
     if compiled is None:
         compiled = compile(
             loss, wrt=list(init), dtype=dtype, device=device, threads=threads
         )
     ordered = _in_order(compiled.wrt, init)
-    objective = compiled.bind(ordered, **dict(data or {}))
+    objective = compiled.bind(ordered, **data)
     return minimize_objective(
         objective,
         objective.pack(ordered),
@@ -261,6 +263,20 @@ def _in_order(wrt: Sequence[str], init: Mapping[str, Any]) -> dict[str, Any]:
             + (f"; not parameters: {', '.join(extra)}" if extra else "")
         )
     return {name: init[name] for name in wrt}
+
+
+def named(option: str, value: Any, of: str) -> dict[str, Any]:
+    """A mapping from names, as a dict. Raises ArgumentError for anything else."""
+    if not isinstance(value, Mapping):
+        found = f"not {type(value).__name__}"
+    elif not all(isinstance(name, str) for name in value):
+        found = "and names are strings"
+    else:
+        return dict(value)
+    raise ArgumentError(
+        f"{option} must be a dict of {of} by name, {found}; such as "
+        f'{option}={{"w": ...}}'
+    )
 
 
 # --- checks of options ----------------------------------------------------------------
