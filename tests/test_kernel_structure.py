@@ -1,6 +1,7 @@
 """What the emitter does to loops and sums must not show in the results."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
