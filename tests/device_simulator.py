@@ -60,6 +60,37 @@ define void @sim_entry() {
   call void @wait(i64 3)
   unreachable
 }
+define void @sim_round(ptr %contexts, ptr %turns, i64 %count, ptr %waits) {
+; let every thread that can go on do so, in the given order, until it waits
+  %m = call i64 @get(i64 5)
+  %main = inttoptr i64 %m to ptr
+  br label %turn
+turn:
+  %k = phi i64 [ 0, %0 ], [ %next, %after ]
+  %which = getelementptr i64, ptr %turns, i64 %k
+  %t = load i64, ptr %which
+  %waiting = getelementptr i64, ptr %waits, i64 %t
+  %why = load i64, ptr %waiting
+  %ready = icmp eq i64 %why, 0
+  br i1 %ready, label %go, label %after
+go:
+  store i64 %t, ptr @state
+  %place = getelementptr i64, ptr %contexts, i64 %t
+  %c = load i64, ptr %place
+  %self = getelementptr i64, ptr @state, i64 4
+  store i64 %c, ptr %self
+  %context = inttoptr i64 %c to ptr
+  %r = call i32 @swapcontext(ptr %main, ptr %context)
+  %reason = call i64 @get(i64 3)
+  store i64 %reason, ptr %waiting
+  br label %after
+after:
+  %next = add i64 %k, 1
+  %more = icmp ult i64 %next, %count
+  br i1 %more, label %turn, label %done
+done:
+  ret void
+}
 define internal i64 @thread_index() { %r = call i64 @get(i64 0)
   ret i64 %r }
 define internal i64 @block_index() { %r = call i64 @get(i64 1)
@@ -220,6 +251,9 @@ class _Module:
         self.memory = pointer(self.code.address("sim_shared"))()
         self.late = pointer(self.code.address("sim_shared_late"))()
         self.entry = self.code.address("sim_entry")
+        whole, place = ctypes.c_int64, ctypes.c_void_p
+        kind = ctypes.CFUNCTYPE(None, place, place, whole, place)
+        self.round = kind(self.code.address("sim_round"))
 
     def function(self, name):
         return self, self.code.address(name)
@@ -242,11 +276,9 @@ class _Fibers:
     def __init__(self):
         library = ctypes.CDLL(None)
         self.get, self.make = library.getcontext, library.makecontext
-        self.swap = library.swapcontext
         self.get.argtypes = [ctypes.c_void_p]
         self.make.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
         self.make.restype = None
-        self.swap.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         self.main = ctypes.create_string_buffer(CONTEXT_BYTES)
         self.contexts: list[ctypes.Array] = []
         self.stacks: list[ctypes.Array] = []
@@ -269,15 +301,12 @@ class _Fibers:
         state, main = module.state, ctypes.addressof(self.main)
         state[[BLOCK, BLOCKS, MAIN]] = number, blocks, main
         state[[FUNCTION, ARGUMENT]] = function, argument
-        contexts = [self._prepare(t, module.entry) for t in range(block)]
+        contexts = np.array([self._prepare(t, module.entry) for t in range(block)])
         waits = np.zeros(block, np.int64)
-        turns = ordered(block)
+        turns = np.array(ordered(block), np.int64)
+        arrays = [a.ctypes.data for a in (contexts, turns, waits)]
         while (waits != DONE).any():
-            ready = [t for t in turns if waits[t] == RUNNING]
-            for t in ready:
-                state[THREAD], state[SELF] = t, contexts[t]
-                self.swap(main, contexts[t])
-                waits[t] = state[WAIT]
+            module.round(arrays[0], arrays[1], block, arrays[2])
             self._release(waits)
 
     def _release(self, waits):

@@ -9,7 +9,7 @@ import pytest
 import test_examples
 from losses import MODELS, SPECIFIED
 from test_kernel_ops import DTYPES, ROWS
-from test_losses import CASES, EACH
+from test_losses import CASES
 from test_ops import argument_types
 
 import symgrad as sg
@@ -30,11 +30,9 @@ ASSEMBLER = pytest.mark.skipif(
 )
 BOTH = ("sm_75", "sm_90")
 
-AROUND_CALLS = 64
-"""Bytes: the assembler's own subroutine for the rare cases of a division keeps a few
-registers of its caller in memory."""
-
-WANTED = re.compile(r"\.extern|call\.uni \(retval0\), (sin|cos|exp|log|pow|fmod)")
+WANTED = re.compile(
+    r"\.extern (?!\.shared)|call\.uni \(retval0\), (sin|cos|exp|log|pow|fmod)"
+)
 """What no device has: functions of C's library."""
 
 
@@ -84,12 +82,17 @@ def compiled(case, dtype="float64"):
     return f.specialize(**case.values(case.few(300)))
 
 
-@EACH
+REST = [case for case in CASES if case not in SPECIFIED + MODELS][::2]
+
+
+@pytest.mark.parametrize("case", REST, ids=str)
 def test_losses(case):
-    """Each for one of two architectures; the models below for both."""
-    arch = BOTH[CASES.index(case) % 2]
+    """Each for one of two architectures, and one in three assembled; the models below
+    for both, all of them. The simulator runs the others."""
+    number = REST.index(case)
+    arch = BOTH[number % 2]
     text = checked(compiled(case).ptx_for(arch), arch)
-    if cuda_target.assembler() is not None:
+    if cuda_target.assembler() is not None and number % 3 == 0:
         assert cuda_target.assemble(text, arch)
 
 
@@ -100,7 +103,7 @@ def test_models_spill_no_registers(case, dtype):
     f = compiled(case, dtype)
     for arch in BOTH[dtype == "float32" :]:
         for name, used in cuda_target.assemble(f.ptx_for(arch), arch).items():
-            assert used.spilled <= AROUND_CALLS, (name, used)
+            assert used.spilled == 0, (name, used)
             assert used.registers <= 255
             assert used.shared <= 48 << 10
 

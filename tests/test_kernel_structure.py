@@ -95,18 +95,6 @@ def test_counts_are_recognised():
     assert not counts(graph.reduce_("sum", [j], x))
 
 
-def test_long_rows_are_read_as_they_lie():
-    """Not transposed, neither by sums along them nor by sums of them."""
-    for columns, transposed in ((LONG_ROW - 1, {"X"}), (LONG_ROW, set())):
-        f = sg.compile("mean((X @ w - y)**2)", wrt=["w"])
-        values = {"X": np.ones((64, columns)), "y": np.ones(64)}
-        objective = f.bind({"w": np.ones(columns)}, **values)
-        objective.value_and_grad(np.ones(columns))
-        layout = objective._gradient.kernel.layout
-        steps = [step for step in layout.plan.passes if step.sums]
-        assert {a.name for s in steps for a in layout.tiles(s)} == transposed
-
-
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("n", ROWS)
 def test_rare_calls_leave_running_sums_alone(n, dtype):
@@ -167,3 +155,94 @@ def test_many_scalar_sums(dtype, count):
     np.testing.assert_allclose(gradient, (x * np.cos(angles)).mean(1), **close)
     np.testing.assert_allclose(f(**values, x=x), value, **close)
     assert ("call void @add_sum" in f.llvm) == (count >= module.MANY_SUMS)
+
+
+def test_long_rows_are_read_as_they_lie():
+    """Not transposed, neither by sums along them nor by sums of them."""
+    for columns, transposed in ((LONG_ROW - 1, {"X"}), (LONG_ROW, set())):
+        f = sg.compile("mean((X @ w - y)**2)", wrt=["w"])
+        values = {"X": np.ones((64, columns)), "y": np.ones(64)}
+        objective = f.bind({"w": np.ones(columns)}, **values)
+        objective.value_and_grad(np.ones(columns))
+        layout = objective._gradient.kernel.layout
+        steps = [step for step in layout.plan.passes if step.sums]
+        assert {a.name for s in steps for a in layout.tiles(s)} == transposed
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", [3, 4, 8, 17, 18, 33, 65, 200, 3000, 300_000])
+def test_stencils_at_both_ends(n, dtype):
+    """Blocks in the interior have no masks; the first, the last and short ones do."""
+    x, y = data(n, 2).T.astype(dtype)
+    text = "sum((x[2:] - 2*x[1:-1] + x[:-2])**2) + sum(x[1:]*y[:-1])"
+    value, slope = sg.compile(text, ["x"], dtype=dtype).value_and_grad(x=x, y=y)
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    bend = x[2:] - 2 * x[1:-1] + x[:-2]
+    wanted = np.zeros(n)
+    for k, factor in enumerate((1, -2, 1)):
+        wanted[k : n - 2 + k] += 2 * factor * bend
+    wanted[1:] += y[:-1]
+    close = {"rtol": 0, "atol": 1e-13 if dtype == "float64" else 2e-5}
+    np.testing.assert_allclose(slope["x"], wanted, **close)
+    total = (bend**2).sum() + (x[1:] * y[:-1]).sum()
+    assert value == pytest.approx(total, rel=1e-12 if dtype == "float64" else 1e-5)
+
+
+@pytest.mark.parametrize("n", [3, 4, 8, 17, 73, 3000])
+def test_conditions_of_the_interior_do_not_leave_it(n):
+    """Not even where what they choose from is constant."""
+    x = data(n, 1)[:, 0]
+    value, slope = sg.compile("sum(x[:-3]) + 2*sum(x[2:])", ["x"]).value_and_grad(x=x)
+    wanted = 1.0 * (np.arange(n) < n - 3) + 2.0 * (np.arange(n) >= 2)
+    np.testing.assert_array_equal(slope["x"], wanted)
+    assert value == pytest.approx(wanted @ x, rel=1e-12, abs=1e-12)
+
+
+def test_stencils_read_whole_vectors():
+    """The interior's version of the body is there, and what it reads has no mask."""
+    f = sg.compile("sum((x[1:] - x[:-1]**2)**2)", ["x"])
+    f.value_and_grad(x=np.ones(100))
+    plain = [line for line in f.llvm.splitlines() if "splat (i1 true)" in line]
+    assert any("masked.load" in line for line in plain)
+
+
+def test_parameters_with_rows_are_not_narrowed_in_advance():
+    for text, names in (
+        ("sum((x[1:] - x[:-1]**2)**2)", set()),
+        ("sum((x - y)**2) + sum((x*c)**2)", {"c"}),
+        ("mean((X @ w + x - y)**2)", {"w"}),
+    ):
+        values = {"x": np.ones(100), "c": 2.0, "w": np.ones(3)}
+        used = {k: v for k, v in values.items() if k in text}
+        rows = {"X": np.ones((100, 3)), "y": np.ones(100)}
+        rows = {k: v for k, v in rows.items() if k in text}
+        f = sg.compile(text, list(used), dtype="float32")
+        objective = f.bind(used, **rows)
+        objective.value_and_grad(objective.pack(used))
+        assert objective._gradient.kernel.layout.narrowed == names
+
+
+@pytest.mark.parametrize("columns", [2, 3, 4])
+@pytest.mark.parametrize("n", ROWS)
+def test_narrow_rows_are_sorted_by_column(n, columns):
+    x = data(n, columns).astype(np.float32)
+    w = np.arange(1.0, columns + 1)
+    f = sg.compile("sum(tanh(X @ w))", ["w"], dtype="float32")
+    value, slope = f.value_and_grad(w=w, X=x)
+    wide = x.astype(np.float64)
+    t = np.tanh(wide @ w)
+    assert value == pytest.approx(t.sum(), abs=1e-5 * n)
+    np.testing.assert_allclose(slope["w"], wide.T @ (1 - t * t), atol=1e-5 * n)
+
+
+def test_lanes_that_are_off_add_nothing_to_chosen_rows():
+    """Not even where the first row, which they mean, is infinite or not a number."""
+    u, v = np.ones((5, 16)), np.full((4, 16), 2.0)
+    u[0], v[0] = np.inf, np.nan
+    i, j = np.array([1, 2, 1]), np.array([3, 3, 1])
+    f = sg.compile("sum((r - sum(U[i]*V[j], axis=1))**2)", ["U", "V"])
+    slope = f.grad(U=u, V=v, i=i, j=j, r=np.array([30.0, 31.0, 29.0]))
+    assert np.isfinite(slope["U"]).all() and np.isfinite(slope["V"]).all()
+    wanted = np.zeros((5, 16))
+    wanted[1], wanted[2] = 2 * 2 * (2 + 3), 2 * 2 * 1
+    np.testing.assert_allclose(slope["U"], wanted)

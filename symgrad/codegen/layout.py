@@ -58,8 +58,12 @@ TURNS_PER_ELEMENT = 16
 """Additions to a chunk's sums per element that pay for their memory."""
 
 TILE_BYTES = 1 << 18
-MAX_TILE_ROWS = 64
-"""A tile of rows keeps at most so much for deferred sums."""
+MAX_TILE_ROWS = 256
+"""A tile of rows keeps at most so much for deferred sums, and ..."""
+
+MIN_READ_ROWS = 64
+"""... has no more than so many rows if sums to matrices read more of the inputs: the
+second time from the cache."""
 
 STRIP_BYTES = 128
 """Of each long row that are transposed at a time: 2 KB for two vectors of rows."""
@@ -321,8 +325,10 @@ def _with_tile(
         _count(place.shape[:-1], lengths) * layout.element_bytes(place)
         for place in step.scratch
         if place.kept
-    ) + sum(_read_again(layout, step, d.statement, lengths) for d in step.deferred)
+    ) + _vector_bytes(layout, step, lengths)
     rows = TILE_BYTES // max(1, row_bytes)
+    read = _matrix_bytes(layout, step, lengths)
+    rows = min(rows, max(MIN_READ_ROWS, TILE_BYTES // max(1, read)))
     rows = min(MAX_TILE_ROWS, max(block, rows // block * block))
     tiles = -(-chunk_rows // rows)
     rows = -(-chunk_rows // (tiles * block)) * block
@@ -330,13 +336,28 @@ def _with_tile(
     return {**lengths, step.tile.name: rows}
 
 
-def _read_again(
+def _vector_bytes(layout: Layout, step: Step, lengths: Mapping[str, int]) -> int:
+    """Bytes of a row that sums to vectors read at the end of a tile. (A matrix is
+    read and written then, too, which costs more than rows that left the cache.)"""
+    return sum(
+        _bytes_read(layout, step, d.statement, lengths)
+        for d in step.deferred
+        if len(d.statement.domain) == 1
+    )
+
+
+def _matrix_bytes(layout: Layout, step: Step, lengths: Mapping[str, int]) -> int:
+    """Bytes of a row that sums to matrices read at the end of a tile."""
+    return sum(
+        _bytes_read(layout, step, d.statement, lengths)
+        for d in step.deferred
+        if len(d.statement.domain) > 1
+    )
+
+
+def _bytes_read(
     layout: Layout, step: Step, s: Statement, lengths: Mapping[str, int]
 ) -> int:
-    """Bytes of a row that a sum to a vector reads at the end of a tile. (A matrix is
-    read and written then, too, which costs more than rows that left the cache.)"""
-    if len(s.domain) > 1:
-        return 0
     arrays = {n.array for n in loads_of(s) if step.row in n.free}
     return sum(
         _count(a.shape[1:], lengths) * np.dtype(layout.specs[a.name].dtype).itemsize

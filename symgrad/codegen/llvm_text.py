@@ -478,6 +478,37 @@ class Emitter:
             value.lanes,
         )
 
+    def branch_either(
+        self,
+        condition: Value,
+        then: Callable[[], Sequence[Value]],
+        otherwise: Callable[[], Sequence[Value]],
+    ) -> list[Value]:
+        """The values of ``then()`` where the scalar ``condition`` holds, else those of
+        ``otherwise()``."""
+        region = self.region
+        taken, other, done = (self.label(s) for s in ("then", "else", "done"))
+        self.raw(f"br i1 {condition.name}, label %{taken}, label %{other}")
+        ends = []
+        for label, branch in ((taken, then), (other, otherwise)):
+            region.lines.append(f"{label}:")
+            region.label = label
+            ends.append((list(branch()), region.label))
+            self.region = region
+            self.raw(f"br label %{done}")
+        region.lines.append(f"{done}:")
+        region.label = done
+        (first, first_end), (second, second_end) = ends
+        return [
+            self._result(
+                f"phi {a.spelled} [ {a.name}, %{first_end} ], "
+                f"[ {b.name}, %{second_end} ]",
+                a.type,
+                a.lanes,
+            )
+            for a, b in zip(first, second, strict=True)
+        ]
+
     def when(self, condition: Value, then: Callable[[], None]) -> None:
         """Run ``then()`` where the scalar ``condition`` holds."""
         region = self.region

@@ -74,7 +74,7 @@ class StepWriter(StreamWriter):
 
     def _waits(self, item: Loop) -> bool:
         """Whether all that the loop does is done at the end of the block of rows."""
-        scaled = self.layout.scaled_rows(self.step)
+        scaled = self.layout.scaled_rows(self.step) if self.lanes > 1 else ()
         later = {place.statement for place in scaled}
         return bool(later) and later.issuperset(item.statements())
 

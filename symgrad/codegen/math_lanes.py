@@ -327,12 +327,16 @@ def libm_where(mask: Lanes, symbol: str, x: Lanes, usual: Lanes) -> Lanes:
     when some lane needs it.
 
     By a subroutine that leaves all registers as they were: around a plain call every
-    running sum of a loop would go through memory in each turn, taken or not.
+    running sum of a loop would go through memory in each turn, taken or not. Scalars
+    have no such loops, and emitters for one thread their own way to call C's functions.
     """
     emitter = mask.emitter
 
     def patched() -> Value:
-        found = x.wrap(_call_apart(emitter, symbol, x.value))
+        if x.value.lanes == 1:
+            found = libm(symbol, x)
+        else:
+            found = x.wrap(_call_apart(emitter, symbol, x.value))
         return mask.choose(found, usual).value
 
     return usual.wrap(
@@ -355,20 +359,15 @@ def _call_apart(emitter: Emitter, symbol: str, x: Value) -> Value:
         argument = Lanes(inner, Value("%x", x.type, whole))
         result = libm(symbol, argument).value
         attributes = (
-            f'noinline "no_caller_saved_registers" "prefer-vector-width"="{bits}"'
+            'noinline optnone "no_caller_saved_registers" '
+            f'"prefer-vector-width"="{bits}"'
         )
         inner.finish(name, [repr(argument)], result, attributes, "internal")
     if x.lanes == whole:
         return emitter.call_internal(name, x.type, whole, [x])
-    wide = emitter.splat(x, whole) if x.lanes == 1 else _repeated(emitter, x, whole)
+    wide = emitter.shuffle(x, x, [k % x.lanes for k in range(whole)])
     found = emitter.call_internal(name, x.type, whole, [wide])
-    if x.lanes == 1:
-        return emitter.extract(found, 0)
     return emitter.shuffle(found, found, range(x.lanes))
-
-
-def _repeated(emitter: Emitter, x: Value, lanes: int) -> Value:
-    return emitter.shuffle(x, x, [k % x.lanes for k in range(lanes)])
 
 
 def _register_bits(features: frozenset[str]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from symgrad.codegen import operations, streams
 from symgrad.codegen.chunks import ALIKE, SERIAL, ChunkWriter, smaller
 from symgrad.codegen.embedding import add_rows, clear_rows, load_rows
+from symgrad.codegen.interior import in_two_versions, interior_of
 from symgrad.codegen.llvm_text import Emitter, Value
 from symgrad.codegen.lower import COMMON, StepWriter
 from symgrad.codegen.sums import COMBINE, IDENTITY, SumKey, combine
@@ -93,19 +94,28 @@ class ModuleWriter(ChunkWriter):
         """The loop over rows, a block at a time; the last block is masked."""
         lanes = writer.lanes
         emitter = writer.home()
+        scatters = self.layout.row_scatters(writer.step)
+        interior = None if scatters else interior_of(loop, self.plan)
 
         def body(counter: Value, phis: list[Value]) -> Sequence[Value]:
+            def items() -> Sequence[Value]:
+                writer.sums.update(zip(keys, phis, strict=True))
+                writer.items(loop.items)
+                return [writer.sums[key] for key in keys]
+
             writer.open_lanes(loop, counter, end)
             for array in sorted(self.layout.tiles(writer.step), key=lambda a: a.name):
                 load_tile(writer, array, end)
             for gather in self.layout.row_gathers(writer.step):
                 load_rows(writer, gather)
-            writer.sums.update(zip(keys, phis, strict=True))
-            writer.items(loop.items)
-            for place in self.layout.row_scatters(writer.step):
+            if interior is None:
+                results = items()
+            else:
+                results = in_two_versions(writer, interior, end, items)
+            for place in scatters:
                 add_rows(writer, place)
             writer.close_lanes()
-            return [writer.sums[key] for key in keys]
+            return results
 
         return emitter.loop(begin, end, lanes, start, body)
 

@@ -10,6 +10,7 @@ from symgrad.codegen.cuda_writer import way
 from symgrad.runtime import cuda_device
 from symgrad.runtime.cuda_kernel import CudaKernel
 from symgrad.schedule import cost
+from symgrad.schedule.phases import Product
 
 ASSUMED_PROCESSORS = 132
 """Multiprocessors of a large device, where none is present."""
@@ -50,8 +51,19 @@ def _described(
         return [f"  {launch.name}: {blocks} blocks"]
     rows = cost.length(step.row.extent, lengths)
     lines = [f"  {launch.name}: {rows} rows, one per thread, {blocks} blocks"]
+    products = sum(isinstance(phase, Product) for phase in step.phases)
+    if products:
+        tile = sizes.values["size", step.tile.name] if step.tile is not None else 0
+        lines.append(
+            f"    matrix products of {tile} rows at a time in shared memory: {products}"
+        )
     for place in step.sums:
         count = elements(place.shape, lengths)
         many = "a sum" if count == 1 else f"{count} sums"
-        lines.append(f"    {many} {_WAYS[way(place, step)]}")
+        how = _WAYS[way(place, step)]
+        if place.statement in step.products:
+            how = "as a matrix product in shared memory, tile by tile"
+        elif sizes.values.get(("own target", place), -1) >= 0:
+            how = f"in shared memory of each block, {how}"
+        lines.append(f"    {many} {how}")
     return lines
