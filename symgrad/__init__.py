@@ -14,14 +14,21 @@ if TYPE_CHECKING:  # imported on first use, see __getattr__
     from symgrad.language.parser import Limits
     from symgrad.runtime.define import define
     from symgrad.runtime.function import Loss
-    from symgrad.runtime.model import Model
+    from symgrad.runtime.model import GaussNewton, Model
+    from symgrad.runtime.objective import Objective
+    from symgrad.show.drawing import Drawing
+    from symgrad.show.report import Report
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Drawing",
+    "GaussNewton",
     "Limits",
     "Loss",
     "Model",
+    "Objective",
+    "Report",
     "SymgradError",
     "SymgradWarning",
     "__version__",
@@ -36,9 +43,13 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Drawing": "symgrad.show.drawing",
+    "GaussNewton": "symgrad.runtime.model",
     "Limits": "symgrad.language.parser",
     "Loss": "symgrad.runtime.function",
     "Model": "symgrad.runtime.model",
+    "Objective": "symgrad.runtime.objective",
+    "Report": "symgrad.show.report",
     "define": "symgrad.runtime.define",
 }
 

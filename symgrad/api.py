@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import keyword
+import operator
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from symgrad.errors import ArgumentError, DeviceError, DTypeError, OptionError
 
 if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
     from symgrad.language.parser import Limits
     from symgrad.language.syntax import Program
     from symgrad.runtime.function import Loss
@@ -37,7 +40,7 @@ def parse(text: str, *, limits: Limits | None = None) -> Any:
     from symgrad.language.parser import parse_text
     from symgrad.language.sympy_bridge import to_sympy
 
-    return to_sympy(parse_text(text) if limits is None else parse_text(text, limits))
+    return to_sympy(parse_text(text, _limits(limits)))
 
 
 def compile(
@@ -46,7 +49,7 @@ def compile(
     *,
     dtype: Any = "float64",
     device: str = "cpu",
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    shapes: Mapping[str, int | tuple[int, ...]] | None = None,
     threads: int | None = None,
     limits: Limits | None = None,
 ) -> Loss:
@@ -63,7 +66,8 @@ def compile(
         device: "cpu", or "cuda" for an NVIDIA GPU (``pip install symgrad[cuda]``).
             Arrays of CuPy, PyTorch, Numba and JAX on the device are used in place;
             without a GPU only ``specialize`` and ``ptx`` work.
-        shapes: shapes of all arrays, to compile at once.
+        shapes: shapes of all arrays, to compile at once; 3 is short for (3,). What the
+            expression indexes with is taken for int64.
         threads: at most so many; the default is all processors, or
             ``SYMGRAD_NUM_THREADS``. Results do not depend on it.
         limits: on the size of the text.
@@ -82,7 +86,7 @@ def compile(
     source = Source(*checked, device)
     loss = _loss_class(device)(source)
     if shapes is not None:
-        loss.specialize(**named("shapes", shapes, "shapes or arrays"))
+        loss.specialize(**_shapes(shapes))
     return loss
 
 
@@ -92,7 +96,7 @@ def model(
     *,
     dtype: Any = "float64",
     device: str = "cpu",
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    shapes: Mapping[str, int | tuple[int, ...]] | None = None,
     threads: int | None = None,
     limits: Limits | None = None,
 ) -> Model:
@@ -107,7 +111,7 @@ def model(
     source = Source(*checked, device)
     result = _model_class(device)(source)
     if shapes is not None:
-        result.specialize(**named("shapes", shapes, "shapes or arrays"))
+        result.specialize(**_shapes(shapes))
     return result
 
 
@@ -134,7 +138,7 @@ def _model_class(device: str) -> type[Model]:
 def minimize(
     loss: Any,
     init: Mapping[str, Any],
-    data: Mapping[str, Any] | None = None,
+    data: Any = None,
     *,
     method: str = "adam",
     lr: Any = None,
@@ -146,20 +150,23 @@ def minimize(
     progress: bool = False,
     seed: int | None = None,
     history: bool = True,
-    dtype: Any = "float64",
-    device: str = "cpu",
+    dtype: Any = None,
+    device: str | None = None,
     threads: int | None = None,
     **options: Any,
-) -> Any:
+) -> OptimizeResult:
     """Minimise a loss over its parameters.
 
     Args:
         loss: a text, a SymPy expression, or a compiled loss.
         init: start values of the parameters, by name; their names are ``wrt``.
-        data: all other arrays, by name.
+        data: all other arrays: a dict by name, or a table with named columns, of which
+            those are taken that the loss uses: a pandas or Polars DataFrame, an Arrow
+            table, a structured array.
         method: "gd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lbfgs", or
             another gradient method of ``scipy.optimize.minimize``.
-        lr: learning rate, a number or a callable of the step (from 0); 0.01 by default.
+        lr: learning rate, a number or a callable of the step (from 0), such as those of
+            ``symgrad.optimize.schedules``; 0.01 by default.
         steps: at most so many steps.
         batch_size: rows per step; None: all.
         bounds: pairs (low, high) by parameter name, or one per element of the flat
@@ -170,15 +177,23 @@ def minimize(
         progress: show a progress bar.
         seed: of the shuffle of rows.
         history: keep the loss of every step.
-        dtype, device, threads: as of :func:`compile`.
-        options: of the method.
+        dtype, device, threads: as of :func:`compile`, if the loss is not compiled yet.
+        options: of the method: ``momentum``, ``betas``, ... of a descent rule, or
+            SciPy's, such as ``maxcor`` or ``constraints``.
 
     Returns:
         A ``scipy.optimize.OptimizeResult`` with params, fun, x, jac, nit, nfev,
         success, status, message, history. The best parameters are returned even after
         divergence or Ctrl-C.
+
+    Raises:
+        ArgumentError, ShapeError, DTypeError, DataError, UnknownNameError: the arrays
+            do not fit the loss, or hold what is no number.
+        OptionError: an option is wrong, or not one of the method's.
+        ParseError, LimitError: see :func:`parse`.
     """
     from symgrad.optimize.minimize import minimize_objective
+    from symgrad.runtime.arrays import by_name, columns_by_name
     from symgrad.runtime.function import Loss
     from symgrad.runtime.objective import Objective
 
@@ -188,14 +203,21 @@ def minimize(
             "minimize takes the loss before it is bound: minimize(f, init=..., "
             "data={...}) with f = sg.compile(...)"
         )
-    init = named("init", init, "start values")
-    data = {} if data is None else named("data", data, "arrays")
+    init = by_name(init, "init")
     if compiled is None:
         compiled = compile(
-            loss, wrt=list(init), dtype=dtype, device=device, threads=threads
+            loss,
+            wrt=list(init),
+            dtype=dtype or "float64",
+            device=device or "cpu",
+            threads=threads,
         )
+    else:
+        _refuse_compile_options(dtype=dtype, device=device, threads=threads)
     ordered = _in_order(compiled.wrt, init)
-    objective = compiled.bind(ordered, **data)
+    used = compiled._source.names.difference(compiled.wrt)
+    arrays = {} if data is None else columns_by_name(data, used)
+    objective = compiled.bind(ordered, **arrays)
     return minimize_objective(
         objective,
         objective.pack(ordered),
@@ -211,6 +233,16 @@ def minimize(
         history=history,
         **options,
     )
+
+
+def _refuse_compile_options(**given: Any) -> None:
+    """What belongs to ``compile`` has no effect on a loss that is compiled."""
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise ArgumentError(
+            f"the loss is compiled already: give {', '.join(names)} to compile, or "
+            "pass the text of the loss"
+        )
 
 
 def draw(loss: Loss, /, **values: Any) -> Drawing:
@@ -251,9 +283,6 @@ def report(loss: Loss, /, **values: Any) -> Report:
 
 
 def _in_order(wrt: Sequence[str], init: Mapping[str, Any]) -> dict[str, Any]:
-    from symgrad.runtime.arrays import by_name
-
-    init = by_name(init)
     missing = [name for name in wrt if name not in init]
     extra = [name for name in init if name not in wrt]
     if missing or extra:
@@ -263,20 +292,6 @@ def _in_order(wrt: Sequence[str], init: Mapping[str, Any]) -> dict[str, Any]:
             + (f"; not parameters: {', '.join(extra)}" if extra else "")
         )
     return {name: init[name] for name in wrt}
-
-
-def named(option: str, value: Any, of: str) -> dict[str, Any]:
-    """A mapping from names, as a dict. Raises ArgumentError for anything else."""
-    if not isinstance(value, Mapping):
-        found = f"not {type(value).__name__}"
-    elif not all(isinstance(name, str) for name in value):
-        found = "and names are strings"
-    else:
-        return dict(value)
-    raise ArgumentError(
-        f"{option} must be a dict of {of} by name, {found}; such as "
-        f'{option}={{"w": ...}}'
-    )
 
 
 # --- checks of options ----------------------------------------------------------------
@@ -293,8 +308,7 @@ def _checked(
 ) -> tuple[Program, tuple[str, ...], str, int | None]:
     if device not in ("cpu", "cuda"):
         raise DeviceError(f"unknown device {device!r}: use 'cpu' or 'cuda'")
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise OptionError(f"threads is {threads!r}: it must be a positive integer")
+    workers = _threads(threads)
     program = _program(expression, limits)
     if isinstance(wrt, str):
         listed = _listed(wrt, program)
@@ -302,16 +316,16 @@ def _checked(
     names = _names(wrt)
     if not names and not empty:
         raise ArgumentError("wrt is empty: name at least one parameter")
-    return program, names, _dtype(dtype), threads
+    return program, names, _dtype(dtype), workers
 
 
 def _program(expression: Any, limits: Limits | None) -> Program:
     if isinstance(expression, str):
-        from symgrad.language.parser import Limits, parse_text
+        from symgrad.language.parser import parse_text
         from symgrad.runtime.collector import paused_collector
 
         with paused_collector:
-            return parse_text(expression, limits or Limits())
+            return parse_text(expression, _limits(limits))
     from symgrad.language.syntax import Program
 
     if isinstance(expression, Program):
@@ -319,6 +333,41 @@ def _program(expression: Any, limits: Limits | None) -> Program:
     from symgrad.language.sympy_bridge import from_sympy
 
     return from_sympy(expression)
+
+
+def _limits(limits: Any) -> Limits:
+    from symgrad.language.parser import Limits
+
+    if limits is not None and not isinstance(limits, Limits):
+        raise ArgumentError(
+            f"limits is {limits!r}: pass symgrad.Limits(max_length=...), or None"
+        )
+    return limits or Limits()
+
+
+def _threads(threads: Any) -> int | None:
+    """A positive number of any integer type, or None."""
+    if threads is None:
+        return None
+    try:
+        number = 0 if isinstance(threads, bool) else operator.index(threads)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise OptionError(f"threads is {threads!r}: it must be a positive integer")
+    return number
+
+
+def _shapes(shapes: Any) -> dict[str, Any]:
+    """Shapes as ``specialize`` takes them: a number is a vector's length."""
+    from symgrad.runtime.arrays import by_name
+
+    found: dict[str, Any] = {}
+    for name, given in by_name(shapes, "shapes").items():
+        shape: Any = tuple(given) if isinstance(given, list) else given
+        is_length = hasattr(shape, "__index__") and not isinstance(shape, bool)
+        found[name] = (operator.index(shape),) if is_length else shape
+    return found
 
 
 def _names(wrt: Sequence[str]) -> tuple[str, ...]:

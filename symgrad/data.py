@@ -10,7 +10,9 @@ names the file, the column and the line of the first one; so is a missing value,
 from __future__ import annotations
 
 import csv
+import keyword
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -141,7 +143,7 @@ class CsvTable:
     """Text with a header line: comma, semicolon, tab or blanks between the columns.
 
     Empty lines and lines that begin with ``#`` are passed over. A heading that is no
-    name becomes one: ``CO2 (ppm)`` is ``CO2_ppm``.
+    name becomes one: ``CO2 (ppm)`` is ``CO2_ppm``, ``lambda`` is ``lambda_``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -243,9 +245,13 @@ def _is_number(text: str, point: str = ".") -> bool:
 
 
 def _as_name(heading: str) -> str:
-    """``heading`` as a name that an expression can use."""
-    name = re.sub(r"\W+", "_", heading.strip(), flags=re.ASCII).strip("_")
-    return f"_{name}" if name[:1].isdigit() else name
+    """``heading`` as a name that an expression can use, in the spelling that formulas
+    are read in (NFKC); ``lambda``, a keyword of Python, is ``lambda_``."""
+    text = unicodedata.normalize("NFKC", heading.strip())
+    name = re.sub(r"\W+", "_", text).strip("_")
+    if keyword.iskeyword(name):
+        return f"{name}_"
+    return name if name.isidentifier() or not name else f"_{name}"
 
 
 # --- NPZ and Parquet ------------------------------------------------------------------

@@ -78,7 +78,7 @@ class UnknownNameError(SymgradError, NameError):
 
 
 class LimitError(SymgradError, ValueError):
-    """A formula exceeds a limit of :class:`symgrad.language.syntax.Limits`."""
+    """A formula exceeds a limit of :class:`symgrad.Limits`."""
 
 
 class SymPyError(SymgradError, ValueError):
@@ -157,7 +157,9 @@ def warn(message: str, category: type[SymgradWarning]) -> None:
 
 
 def _is_inside(namespace: dict[str, object], package: str) -> bool:
-    return str(namespace.get("__name__", "")).split(".", maxsplit=1)[0] == package
+    """Whether a frame is the package's, or of a ``cached_property`` between two."""
+    name = str(namespace.get("__name__", "")).split(".", maxsplit=1)[0]
+    return name in (package, "functools")
 
 
 # --- positions -----------------------------------------------------------------------

@@ -40,7 +40,7 @@ def _split(text: str, wrt: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     names = wrt.split()
     params = {n: PARAMS[n] for n in names}
     f = sg.compile(text, wrt=names)
-    data = {n: a for n, a in _data().items() if n in f._names}
+    data = {n: a for n, a in _data().items() if n in f._source.names}
     return f, params, data
 
 
@@ -224,7 +224,7 @@ RESIDUALS = [
 def test_gauss_newton_is_the_product_of_jacobians(text: str, wrt: str) -> None:
     names = wrt.split()
     m = sg.model(text, wrt=names)
-    data = {n: a for n, a in _data(500).items() if n in m._names}
+    data = {n: a for n, a in _data(500).items() if n in m._source.names}
     params = {n: PARAMS[n] for n in names}
     found = m.gauss_newton(**params, **data)
     r, blocks = m.value_and_jacobian(**params, **data)

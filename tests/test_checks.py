@@ -288,7 +288,8 @@ def test_rows_of_parameters_are_not_cut():
         ([5.0], [1.0], 0.0),
         ([1.0], [0.0], 0.0),
         ([np.nan], [1.0], 0.0),
-        ([np.nan], [np.nan], np.inf),
+        ([np.nan], [np.nan], np.nan),
+        ([1.0, 2.0], [1.0, np.nan], np.nan),
         ([np.inf, 1.0], [np.inf, 1.0], np.inf),
         ([np.inf], [-np.inf], 0.0),
         ([], [], np.inf),
@@ -299,7 +300,7 @@ def test_digits(ours, exact, digits):
 
     numbers = np.array([mpmath.mpf(v) for v in exact], object)
     found = checks._digits(np.array(ours), numbers)
-    assert found == pytest.approx(digits, abs=0.01)
+    assert found == pytest.approx(digits, abs=0.01, nan_ok=True)
 
 
 def test_wrong_values_are_told():
@@ -316,3 +317,51 @@ def test_the_reference_is_the_formula_as_written():
     f.check({"a": 1.0, "x": normal(4)})
     written = graph.to_text(f._latest().built.value.body)
     assert "+ 0" in written
+
+
+# --- what cannot be confirmed, and rows that cannot be left out -----------------------
+
+NOT_A_NUMBER = {
+    "log(a)": {"a": -1.0},
+    "mean((y[300:] - a)**2)": {"a": 0.5, "y": np.arange(200.0)},
+    "sum(sqrt(a - x))": {"a": 0.0, "x": np.arange(70.0)},
+}
+
+
+@pytest.mark.filterwarnings("ignore::symgrad.errors.DataWarning")
+@pytest.mark.parametrize("text", NOT_A_NUMBER)
+def test_what_is_not_a_number_is_not_confirmed(text):
+    digits = sg.compile(text, wrt=["a"]).check(NOT_A_NUMBER[text])
+    assert np.isnan(digits["loss"])
+
+
+ALL_ROWS = {
+    "sum(a*x)": {"a": np.ones(60), "x": np.ones(60)},
+    "sum((a - x)**2)": {"a": normal(60, 60), "x": normal(60, 60)},
+    "mean((y[100:] - a)**2)": {"a": 0.5, "y": np.arange(200.0)},
+    "mean(Y[60:]*a + y[:40])": {"a": 0.3, "Y": normal(100), "y": normal(100)},
+    "mean(a*Y[i])": {"a": 0.3, "Y": normal(100), "i": np.arange(100)},
+}
+
+
+@pytest.mark.parametrize("text", ALL_ROWS)
+def test_rows_are_left_out_only_where_the_formula_allows_it(text):
+    assert min(sg.compile(text, wrt=["a"]).check(ALL_ROWS[text]).values()) > 14
+
+
+def test_too_many_rows_for_exact_numbers_are_refused():
+    f = sg.compile("sum(a*x)", wrt=["a"])
+    values = {"a": np.ones(checks.MOST_ELEMENTS), "x": np.ones(checks.MOST_ELEMENTS)}
+    with pytest.raises(errors.UnsupportedError, match="rows=20000"):
+        f.check(values)
+
+
+@pytest.mark.parametrize("rows", [0, -1, 1.5, True, "all", None])
+def test_rows_to_check_are_a_positive_number(rows):
+    with pytest.raises(errors.OptionError, match="rows is"):
+        sg.compile("a**2", wrt=["a"]).check({"a": 1.0}, rows=rows)
+
+
+def test_drawings_of_what_needs_all_rows():
+    values = {"a": np.ones(2000), "x": np.ones(2000)}
+    assert "2000" in sg.draw(sg.compile("sum(a*x)", wrt=["a"]), **values).to_dot()

@@ -131,6 +131,46 @@ def test_fit_of_arrays(tmp_path, capsys):
     np.testing.assert_allclose(parameters["b"], 3.0, atol=1e-5)
 
 
+@pytest.mark.parametrize("text", ["y ~ X @ w + b", "mean((y - (X @ w + b))**2)"])
+def test_standard_errors_are_those_of_linear_regression(text, tmp_path, capsys):
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(60, 3)) * [1.0, 50.0, 0.1]
+    observed = features @ [1.0, -2.0, 0.5] + 3.0 + rng.normal(size=60)
+    path, record = tmp_path / "d.npz", tmp_path / "fit.json"
+    np.savez(path, X=features, y=observed)
+    command = ["fit", text, "--data", str(path), "--init", "w=[0,0,0],b=0"]
+    assert main([*command, "--save", str(record)]) == 0
+    design = np.c_[features, np.ones(60)]
+    _, square, *_ = np.linalg.lstsq(design, observed, rcond=None)
+    wanted = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * square[0] / 56)
+    found = json.loads(record.read_text())["standard_errors"]
+    np.testing.assert_allclose([*found["w"], found["b"]], wanted, rtol=1e-6)
+    assert f"{wanted[0]:.3g}" in capsys.readouterr().out
+
+
+def test_the_standard_error_of_a_mean(tmp_path):
+    path, record = tmp_path / "d.npz", tmp_path / "fit.json"
+    observed = np.arange(20.0) ** 2
+    np.savez(path, y=observed)
+    command = ["fit", "y ~ a", "--data", str(path), "--init", "a=0"]
+    assert main([*command, "--save", str(record)]) == 0
+    found = json.loads(record.read_text())["standard_errors"]["a"]
+    assert found == pytest.approx(observed.std(ddof=1) / np.sqrt(20))
+
+
+@pytest.mark.parametrize(
+    ("text", "init", "more"),
+    [
+        ("y ~ a*x + b*x", "a=0,b=0", []),  # not told apart
+        ("mean(abs(y - a*x))", "a=2", ["--method", "nelder-mead"]),  # no least squares
+        ("y ~ a*x - 1", "a=0", ["--bounds", "a=:1.5"]),
+    ],
+)
+def test_no_standard_errors_where_they_mean_nothing(text, init, more, points, capsys):
+    main(["fit", text, "--data", points, "--init", init, *more])
+    assert "standard error" not in capsys.readouterr().out
+
+
 def test_fit_without_data(capsys):
     assert main(["fit", "(a - 3)**2 + (b + 1)**2", "--init", "a=0,b=0"]) == 0
     output = capsys.readouterr().out
@@ -222,7 +262,7 @@ def test_the_exit_code_says_whether_it_converged(steps, capsys):
 
 def test_help_tells_methods_defaults_and_exit_codes(capsys):
     from symgrad.optimize.rules import RULES
-    from symgrad.optimize.scipy_bridge import METHODS
+    from symgrad.optimize.scipy_methods import METHODS
 
     with pytest.raises(SystemExit) as caught:
         main(["fit", "--help"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import symgrad as sg
 from symgrad.data import load, parse_assignments, read_columns
 from symgrad.errors import DataError, OptionError
 
@@ -39,9 +40,27 @@ def test_csv_dialects(tmp_path, text):
     assert (columns.rows, columns.dropped) == (2, 0)
 
 
+HEADINGS = {
+    "CO2 (ppm)": "CO2_ppm",
+    "2nd": "_2nd",
+    "x": "x",
+    "größe": "größe",
+    "α": "α",
+    "T₀": "T0",
+    "µ": "μ",
+    "lambda": "lambda_",
+    "m²/s": "m2_s",
+}
+
+
 def test_headings_become_names(tmp_path):
-    table = load(write(tmp_path, "CO2 (ppm),2nd,x\n1,2,3\n"))
-    assert table.names == ("CO2_ppm", "_2nd", "x")
+    """Names that a formula can use, as it spells them."""
+    values = ",".join(map(str, range(len(HEADINGS))))
+    table = load(write(tmp_path, f"{','.join(HEADINGS)}\n{values}\n"))
+    assert table.names == tuple(HEADINGS.values())
+    for k, name in enumerate(table.names):
+        column = read_columns(table, [name]).arrays[name]
+        assert sg.compile(f"a*sum({name})", ["a"])(a=1.0, **{name: column}) == k
 
 
 def test_one_column(tmp_path):

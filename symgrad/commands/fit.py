@@ -7,7 +7,9 @@ import json
 import math
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 from symgrad import data as datafile
 from symgrad.commands import question as asked
 from symgrad.commands.question import Question
+from symgrad.commands.uncertainty import standard_errors
 from symgrad.errors import OptionError, UnknownFunctionError
 from symgrad.optimize.result import Status
 from symgrad.show import plot, table
@@ -28,6 +31,9 @@ examples:
   symgrad fit "mean(softplus(-y*(X @ w + b)))" --data d.npz --init "w=[0,0,0],b=0" -v
 
 Names in --init are parameters; all others are columns of the data file.
+
+A least-squares model ("y ~ ...") is printed with standard errors of its parameters,
+from s²(JᵀJ)⁻¹, once it has converged and without --bounds.
 
 exit codes:
   0    converged, or made all steps on mini-batches
@@ -56,6 +62,7 @@ class Fitted:
     columns: datafile.Columns
     result: Any
     seconds: float
+    bounded: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +129,8 @@ def fit(options: argparse.Namespace) -> Fitted:
 
     begin = time.perf_counter()
     result = minimize(question.loss, init=start, data=used, **chosen(options))
-    return Fitted(question, start, columns, result, time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    return Fitted(question, start, columns, result, seconds, bool(options.bounds))
 
 
 def _product(
@@ -205,8 +213,10 @@ def report(fitted: Fitted, options: argparse.Namespace) -> str:
     if options.data is not None:
         dropped = f", {columns.dropped} left out" if columns.dropped else ""
         head.append(f"{options.data}: {columns.rows} rows{dropped}")
-    rows = [row for name, v in result.params.items() for row in _rows(name, v)]
-    parameters = table.align([("parameter", "value"), *rows])
+    errors = uncertainties(fitted)
+    rows = [row for name, v in result.params.items() for row in _rows(name, v, errors)]
+    title = ("parameter", "value", *(["standard error"] if errors else []))
+    parameters = table.align([title, *rows])
     effort = f"{result.nit} ({result.nfev} evaluations), {fitted.seconds:.3g} s"
     tail = [
         f"loss        {table.number(result.fun, 10)}{_quality(fitted)}",
@@ -216,20 +226,51 @@ def report(fitted: Fitted, options: argparse.Namespace) -> str:
     return "\n".join([*head, "", parameters, "", *tail])
 
 
-def _rows(name: str, value: Any) -> list[tuple[str, str]]:
+def uncertainties(fitted: Fitted) -> dict[str, np.ndarray]:
+    """Standard errors of the parameters; empty where there are none to tell.
+
+    They are told of a least-squares model that converged, without bounds.
+    """
+    question, result = fitted.question, fitted.result
+    if question.model is None or not result.success or fitted.bounded:
+        return {}
+    if any(name in asked.names_in(question.response or "") for name in fitted.start):
+        return {}
+    names = asked.names_in(question.model)
+    if not all(name in names for name in fitted.start):
+        return {}
+    observed, predicted = observations(fitted)
+    used = _used(fitted, question.model)
+    residuals = np.asarray(observed - predicted, np.float64)
+    found = standard_errors(question.model, result.params, used, residuals)
+    return found or {}
+
+
+def _rows(
+    name: str, value: Any, errors: Mapping[str, np.ndarray]
+) -> list[tuple[str, ...]]:
     """A parameter in the table: small arrays in full, a line for each row."""
+    lines = _lines(value, 10)
+    told = _lines(errors[name], 3) if name in errors else []
+    names = [name, *[""] * (len(lines) - 1)]
+    return [
+        (head, *(part or "" for part in parts))
+        for head, *parts in zip_longest(names, lines, *([told] if errors else []))
+    ]
+
+
+def _lines(value: Any, digits: int) -> list[str]:
     array = np.asarray(value)
     if array.ndim == 0 or not 0 < array.size <= _PRINTED:
-        return [(name, table.value(array, 10))]
+        return [table.value(array, digits)]
     text = np.array2string(
         array,
         separator=", ",
         max_line_width=72,
         threshold=_PRINTED,
-        formatter={"float_kind": lambda x: table.number(float(x), 10)},
+        formatter={"float_kind": lambda x: table.number(float(x), digits)},
     )
-    first, *rest = text.splitlines()
-    return [(name, first), *(("", line) for line in rest)]
+    return text.splitlines()
 
 
 _KEYWORD = re.compile(
@@ -277,6 +318,7 @@ def save(fitted: Fitted, options: argparse.Namespace) -> None:
         "expression": fitted.question.text,
         "loss_expression": fitted.question.loss,
         "parameters": {n: np.asarray(v).tolist() for n, v in result.params.items()},
+        "standard_errors": {n: e.tolist() for n, e in uncertainties(fitted).items()},
         "loss": float(result.fun),
         "start": {n: np.asarray(v).tolist() for n, v in fitted.start.items()},
         "data": options.data,

@@ -16,8 +16,6 @@ EXTRAS = (
     "matplotlib",
     "torch",
     "jax",
-    "scikit-learn",
-    "dask",
     "pyarrow",
     "cuda-bindings",
 )

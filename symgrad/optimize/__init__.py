@@ -10,7 +10,7 @@ from symgrad.optimize.minimize import method_name, minimize_objective
 from symgrad.optimize.protocol import NativeEntry, Objective
 from symgrad.optimize.result import STATUSES, Status
 from symgrad.optimize.rules import RULES
-from symgrad.optimize.scipy_bridge import METHODS
+from symgrad.optimize.scipy_methods import METHODS
 
 __all__ = [
     "METHODS",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from symgrad.optimize.protocol import Objective, Vector
 from symgrad.optimize.result import describe_parameters
 from symgrad.optimize.rules import Rule
+from symgrad.runtime.arrays import first_bad
 
 _SECONDS = 1.0
 """What estimating a curvature for a message may take."""
@@ -71,6 +73,12 @@ def bad_start(objective: Objective, x: Vector, loss: float, gradient: Vector) ->
     place = f"at the initial parameters ({describe_parameters(objective, x)})"
     remedy = "change init so that the loss and its gradient are finite there"
     if not math.isfinite(loss):
+        fault = _bad_element(objective)
+        if fault is not None:
+            return (
+                f"the loss is {loss:g} {place}, and {fault}: leave such rows out, or "
+                "mask them with where(isfinite(...), ..., 0)"
+            )
         return (
             f"the loss is {loss:g} {place}: {remedy}, or look for {loss:g} in the data"
         )
@@ -80,6 +88,17 @@ def bad_start(objective: Objective, x: Vector, loss: float, gradient: Vector) ->
         if not np.all(np.isfinite(part))
     ]
     return f"the gradient for {', '.join(broken)} is not finite {place}: {remedy}"
+
+
+def _bad_element(objective: Objective) -> str | None:
+    """The first element of the data that is not finite: ``x[3] is nan``."""
+    data = getattr(objective, "data", None)
+    for name, array in data.items() if isinstance(data, Mapping) else ():
+        bad = first_bad(array) if isinstance(array, np.ndarray) else None
+        if bad is not None:
+            place, value = bad
+            return f"{name}{list(place) if place else ''} is {value}"
+    return None
 
 
 def diverged(

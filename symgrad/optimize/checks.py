@@ -101,6 +101,14 @@ def learning_rates(lr: Any, default: float) -> Rates:
     return _scheduled(lr)
 
 
+def _as_floats(values: Any) -> Vector:
+    """The rates of so many steps; NaN for what is no number."""
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.array([v if _is_number(v) else np.nan for v in values], np.float64)
+
+
 def _scheduled(lr: Callable[[Any], Any]) -> Rates:
     def rates(first: int, number: int) -> Vector:
         steps = range(first, first + number)
@@ -109,7 +117,7 @@ def _scheduled(lr: Callable[[Any], Any]) -> Rates:
             if isinstance(lr, Schedule)
             else [lr(step) for step in steps]
         )
-        array = np.array(values, dtype=np.float64)
+        array = _as_floats(values)
         broken = ~(np.isfinite(array) & (array >= 0.0))
         if array.shape != (number,) or broken.any():
             where = int(np.argmax(broken)) if array.shape == (number,) else 0
@@ -186,9 +194,9 @@ def flat_bounds(objective: Objective, bounds: Any) -> Bounds | None:
         ends = _named_bounds(objective, bounds)
     elif hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         shape = (objective.size,)
-        ends = tuple(
-            np.broadcast_to(np.asarray(end, dtype=np.float64), shape).copy()
-            for end in (bounds.lb, bounds.ub)
+        ends = (
+            _bound("the flat vector", bounds.lb, -np.inf, shape),
+            _bound("the flat vector", bounds.ub, np.inf, shape),
         )
     else:
         ends = _listed_bounds(objective, bounds)
@@ -217,8 +225,8 @@ def _named_bounds(objective: Objective, bounds: Mapping[str, Any]) -> Bounds:
         if name not in shapes:
             refuse_name("parameter in bounds", name, shapes)
         first, second = _pair(f"bounds of {name!r}", pair)
-        low[name] = _bound(name, first, -np.inf, shapes[name])
-        high[name] = _bound(name, second, np.inf, shapes[name])
+        low[name] = _bound(repr(name), first, -np.inf, shapes[name])
+        high[name] = _bound(repr(name), second, np.inf, shapes[name])
     # Not objective.pack(): infinite parameters may be refused there.
     return _flat(low), _flat(high)
 
@@ -239,7 +247,7 @@ def _bound(name: str, value: Any, missing: float, shape: tuple[int, ...]) -> Vec
         return np.broadcast_to(end, shape).copy()
     except (TypeError, ValueError):
         raise OptionError(
-            f"a bound of {name!r} is {value!r}, the parameter has shape "
+            f"a bound of {name} is {value!r}, the parameter has shape "
             f"{shape}: give numbers, None or arrays that broadcast to it"
         ) from None
 
@@ -257,11 +265,13 @@ def _listed_bounds(objective: Objective, bounds: Any) -> Bounds:
             f"bounds has {len(pairs)} pairs for {objective.size} parameters: give one "
             "for each component, or a dict {name: (low, high)}"
         )
-    ends = [
-        [missing if pair[k] is None else pair[k] for pair in pairs]
-        for k, missing in ((0, -np.inf), (1, np.inf))
-    ]
-    return np.array(ends[0], dtype=np.float64), np.array(ends[1], dtype=np.float64)
+    low, high = (
+        np.array(
+            [_bound(f"component {k}", p[end], missing, ()) for k, p in enumerate(pairs)]
+        )
+        for end, missing in ((0, -np.inf), (1, np.inf))
+    )
+    return low, high
 
 
 def projected_gradient(x: Vector, gradient: Vector, bounds: Bounds | None) -> float:

@@ -10,7 +10,8 @@ from symgrad.optimize import checks
 from symgrad.optimize.descent import Plan, run_rule
 from symgrad.optimize.protocol import Objective
 from symgrad.optimize.rules import RULES
-from symgrad.optimize.scipy_bridge import ALIASES, METHODS, run_scipy
+from symgrad.optimize.scipy_bridge import run_scipy
+from symgrad.optimize.scipy_methods import ALIASES, METHODS
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult

@@ -1,20 +1,20 @@
-"""SciPy's methods behind the same front: one row each.
-
-Each row says what the method takes, and how ``tol`` (on the largest |gradient|
-component) and ``steps`` are spelled in its options. Other options pass through.
-SciPy's own stopping rule on the loss is set to rounding level, so that ``tol`` decides:
-its default would end L-BFGS-B at relative falls of 2e-9, far from a gradient of 1e-8.
+"""SciPy's methods behind the same front.
 
 A method that stops above ``tol`` is started once more from the best point, without its
 memory. Where that ends above ``tol`` too, the gradient is judged by the scale of the
 parameters and of the loss: the loss may be too coarse to fall further (a success), or
 flat at a place that is no minimum (``STALLED``), whatever SciPy says of it.
+
+SciPy's methods do not expect a loss that is not a number: comparisons with it are
+false, and a step is taken for an improvement. They are given infinity, or a large loss,
+with a gradient of zeros at such points, which line searches and trust regions step back
+from.
 """
 
 from __future__ import annotations
 
 import math
-import sys
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,119 +28,94 @@ from symgrad.optimize.checks import Bounds, projected_gradient
 from symgrad.optimize.progress import progress_bar
 from symgrad.optimize.protocol import Objective, Vector, evaluator
 from symgrad.optimize.result import Status, intermediate, make_result
+from symgrad.optimize.scipy_methods import (
+    EPSILON,
+    METHODS,
+    Method,
+    check_options,
+)
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
-
-EPSILON = sys.float_info.epsilon
-
-
-@dataclass(frozen=True)
-class Method:
-    """One method of ``scipy.optimize.minimize``."""
-
-    scipy: str
-    options: Callable[[float, int], dict[str, Any]]
-    bounds: bool = False
-    gradient: bool = True
-    hvp: bool = False
-    constraints: bool = False
-    barrier: bool = False
-    """Stays inside bounds: the gradient at the end is that of a barrier, too."""
-
-
-def _gtol(tol: float, steps: int) -> dict[str, Any]:
-    return {"gtol": tol, "maxiter": steps}
-
-
-METHODS: dict[str, Method] = {
-    "lbfgs": Method(
-        "L-BFGS-B",
-        lambda tol, steps: {
-            "gtol": tol,
-            "ftol": EPSILON,
-            "maxiter": steps,
-            "maxfun": 20 * steps + 100,
-        },
-        bounds=True,
-    ),
-    "bfgs": Method("BFGS", _gtol),
-    "cg": Method("CG", _gtol),
-    "newton-cg": Method(
-        # Stops on the size of a step; the gradient is looked at afterwards.
-        "Newton-CG",
-        lambda tol, steps: {"xtol": min(tol, 1e-10), "maxiter": steps},
-        hvp=True,
-    ),
-    "trust-ncg": Method("trust-ncg", _gtol, hvp=True),
-    "trust-krylov": Method("trust-krylov", _gtol, hvp=True),
-    "trust-constr": Method(
-        "trust-constr",
-        lambda tol, steps: {"gtol": tol, "xtol": 1e-14, "maxiter": steps},
-        bounds=True,
-        hvp=True,
-        constraints=True,
-        barrier=True,
-    ),
-    "tnc": Method(
-        "TNC",
-        lambda tol, steps: {"gtol": tol, "ftol": EPSILON, "maxfun": 20 * steps + 100},
-        bounds=True,
-    ),
-    "slsqp": Method(
-        "SLSQP",
-        lambda tol, steps: {"ftol": EPSILON, "maxiter": steps},
-        bounds=True,
-        constraints=True,
-    ),
-    "nelder-mead": Method(
-        "Nelder-Mead",
-        lambda tol, steps: {"xatol": tol, "fatol": tol, "maxiter": steps},
-        bounds=True,
-        gradient=False,
-    ),
-    "powell": Method(
-        "Powell",
-        lambda tol, steps: {"xtol": tol, "ftol": tol, "maxiter": steps},
-        bounds=True,
-        gradient=False,
-    ),
-}
-ALIASES = {"l-bfgs-b": "lbfgs", "l-bfgs": "lbfgs", "newton": "newton-cg"}
 
 
 class _EndError(BaseException):
     """Leaves SciPy from inside a callback. Not an Exception: nobody may catch it."""
 
 
-class Recorder:
-    """The objective as SciPy calls it: counts, remembers the best, reports steps."""
+def is_finite(loss: float, gradient: Vector) -> bool:
+    """Whether the loss and every component of its gradient are numbers."""
+    return math.isfinite(loss) and bool(np.isfinite(gradient).all())
 
-    def __init__(self, objective: Objective, x: Vector, steps: int) -> None:
-        self.objective, self.steps = objective, steps
+
+class Recorder:
+    """The objective as SciPy calls it: counts, remembers the best, reports steps.
+
+    The best is the lowest loss of all points at which the loss, and its gradient where
+    the method asks for it, are finite.
+    """
+
+    def __init__(self, objective: Objective, x: Vector, interpolates: bool) -> None:
+        self.objective, self.interpolates = objective, interpolates
         self.evaluate = evaluator(objective)
         self.nfev = self.nit = 0
         self.x, self.gradient = x.copy(), np.zeros(x.size)
         self.loss = math.nan
         self.best, self.lowest = x.copy(), math.inf
+        self.slope = np.zeros(x.size)  # the gradient at the best
         self.history: list[float] = []
 
     def value_and_grad(self, x: Vector) -> tuple[float, Vector]:
+        """The loss and its gradient (a copy), as they are."""
         loss = self.evaluate(np.ascontiguousarray(x, dtype=np.float64), self.gradient)
-        self._remember(x, loss)
+        if is_finite(loss, self.gradient) and loss < self.lowest:
+            self.slope[:] = self.gradient
+            self._remember_best(x, loss)
+        self._note(x, loss)
         return loss, self.gradient.copy()
 
     def value(self, x: Vector) -> float:
+        """The loss as it is."""
         loss = float(self.objective(np.ascontiguousarray(x, dtype=np.float64)))
-        self._remember(x, loss)
+        if math.isfinite(loss) and loss < self.lowest:
+            self._remember_best(x, loss)
+        self._note(x, loss)
         return loss
 
-    def _remember(self, x: Vector, loss: float) -> None:
+    def passable_value_and_grad(self, x: Vector) -> tuple[float, Vector]:
+        """The loss and its gradient, or what makes SciPy step back from ``x``."""
+        loss, gradient = self.value_and_grad(x)
+        if is_finite(loss, gradient):
+            return loss, gradient
+        return self._wall(x), np.zeros(x.size)
+
+    def passable_value(self, x: Vector) -> float:
+        """The loss, or what makes SciPy step back from ``x``."""
+        loss = self.value(x)
+        return loss if math.isfinite(loss) else self._wall(x)
+
+    def _wall(self, x: Vector) -> float:
+        """A loss for a point where there is none.
+
+        Where polynomials are fitted, it is so far above the best that the minimum of a
+        parabola through both, with the slope at the best, is at a tenth of the way:
+        infinity would give NaN, and a huge number a step of nothing.
+        """
+        if not self.interpolates:
+            return math.inf
+        with np.errstate(all="ignore"):
+            rise = 4.0 * abs(float(self.slope @ (x - self.best)))
+        least = 1e-3 * max(1.0, abs(self.lowest)) if rise == 0.0 else 0.0
+        rise = max(rise, least, 1e-12 * abs(self.lowest))
+        return self.lowest + rise if math.isfinite(rise) else math.inf
+
+    def _note(self, x: Vector, loss: float) -> None:
         self.nfev += 1
         self.x[:], self.loss = x, loss
-        if loss < self.lowest:
-            self.lowest = loss
-            self.best[:] = x
+
+    def _remember_best(self, x: Vector, loss: float) -> None:
+        self.lowest = loss
+        self.best[:] = x
 
     def hvp(self, x: Vector, v: Vector) -> Vector:
         return self.objective.hvp(
@@ -173,6 +148,7 @@ def run_scipy(
 ) -> OptimizeResult:
     """Minimize with a row of ``METHODS``; arguments are checked except ``options``."""
     method = METHODS[name]
+    check_options(name, options)
     if bounds is not None:
         if not method.bounds:
             able = ", ".join(repr(k) for k, m in METHODS.items() if m.bounds)
@@ -180,10 +156,10 @@ def run_scipy(
                 f"method {name!r} takes no bounds: use one of {able}, or a descent rule"
             )
         np.clip(x, *bounds, out=x)
-    record = Recorder(objective, x, steps)
+    record = Recorder(objective, x, method.interpolates)
     loss, gradient = record.value_and_grad(x)
     record.history.append(loss)
-    if not (math.isfinite(loss) and np.all(np.isfinite(gradient))):
+    if not is_finite(loss, gradient):
         message = advice.bad_start(objective, x, loss, gradient)
         return _result(record, name, Status.BAD_START, message, history, x, bounds)
     run = Run(name, method, record, steps, tol, bounds, options, callback)
@@ -240,16 +216,22 @@ def _call(run: Run, x: Vector, bar: Any) -> tuple[OptimizeResult | None, Status 
         arguments["bounds"] = list(zip(*run.bounds, strict=True))
     if method.hvp:
         arguments["hessp"] = record.hvp
+    function = (
+        record.passable_value_and_grad if method.gradient else record.passable_value
+    )
     try:
-        return minimize(
-            record.value_and_grad if method.gradient else record.value,
-            x,
-            jac=True if method.gradient else None,
-            method=method.scipy,
-            options=own,
-            callback=_reporter(record, run.callback, bar),
-            **arguments,
-        ), None
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            # The result says how it ended, whatever SciPy warns of on the way.
+            warnings.filterwarnings("ignore", module="scipy")
+            return minimize(
+                function,
+                x,
+                jac=True if method.gradient else None,
+                method=method.scipy,
+                options=own,
+                callback=_reporter(record, run.callback, bar),
+                **arguments,
+            ), None
     except KeyboardInterrupt:
         return None, Status.INTERRUPTED
     except _EndError:
@@ -298,9 +280,12 @@ def _conclude(
         )  # fmt: skip
     # With constraints the lowest loss seen may be infeasible: SciPy's choice then.
     x = np.array(found.x, dtype=np.float64)
-    if not run.is_constrained:
-        x = best if record.lowest < float(found.fun) else x
+    if not run.is_constrained and record.lowest < float(found.fun):
+        x = best
     loss, gradient = record.value_and_grad(x)
+    if not is_finite(loss, gradient):
+        x = best.copy()
+        loss, gradient = record.value_and_grad(x)
     end = End(run, found, x, loss, gradient, flat=before - loss <= _few(run, loss))
     return _result(record, name, end.status, end.message, history, x, bounds)
 
@@ -337,11 +322,13 @@ class End:
     def status(self) -> Status:
         run, success = self.run, bool(self.found.success)
         by_its_own_test = run.is_constrained or not run.method.gradient
+        if not is_finite(self.loss, self.gradient):
+            return Status.FAILED
         if self.slope < run.tol or (success and by_its_own_test):
             return Status.CONVERGED
         if run.record.nit >= run.steps:
             return Status.STEP_LIMIT
-        if by_its_own_test or not math.isfinite(self.loss):
+        if by_its_own_test:
             return Status.FAILED
         if (success or self.flat) and self.is_at_rounding:
             return Status.CONVERGED

@@ -9,7 +9,8 @@ float64, C order.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,26 @@ IN_PLACE = frozenset("dfqlihbQLIHB?")
 FLOAT64 = np.dtype(np.float64)
 
 
-def by_name(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def by_name(values: Any, what: str = "the values") -> Mapping[str, Any]:
     """``values`` under the names that Python gives to keyword arguments (NFKC), which
     are those of formulas: a dict may spell them otherwise.
 
     Raises:
-        ArgumentError: two names are one.
+        ArgumentError: not a dict of names (``what`` is named), or two names are one.
     """
-    if all(map(str.isascii, values)):
-        return values
+    if not isinstance(values, Mapping):
+        raise ArgumentError(
+            f"{what}: a dict of arrays by name is wanted, such as {{'a': ...}}, not "
+            f"{_kind(values)}"
+        )
+    try:
+        if all(map(str.isascii, values)):
+            return values
+    except TypeError:
+        wrong = next(name for name in values if not isinstance(name, str))
+        raise ArgumentError(
+            f"{what}: a dict of arrays by name is wanted, but {wrong!r} is no name"
+        ) from None
     found: dict[str, Any] = {}
     for name, value in values.items():
         normal = unicodedata.normalize("NFKC", name)
@@ -40,6 +52,50 @@ def by_name(values: Mapping[str, Any]) -> Mapping[str, Any]:
             raise ArgumentError(f"{normal} is given twice, spelled differently")
         found[normal] = value
     return found
+
+
+def _kind(value: Any) -> str:
+    """What ``value`` is, for a message."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeioun' else 'a'} {name}"
+
+
+def columns_by_name(table: Any, names: Collection[str]) -> dict[str, Any]:
+    """Data by name: all of a dict, or those columns of a table that are ``names``.
+
+    A table is what has columns by name: a DataFrame, an Arrow table, a structured
+    array, or anything with ``keys()`` and ``[name]``. A dict holds what is meant, so
+    that what is not used there is an error later on; a table may hold more.
+
+    Raises:
+        ArgumentError: neither a dict nor a table.
+    """
+    if isinstance(table, Mapping):
+        return dict(by_name(table, "data"))
+    columns = _column_names(table)
+    if columns is None:
+        hint = "; read the file first" if isinstance(table, str | PathLike) else ""
+        raise ArgumentError(
+            "data: a dict of arrays by name is wanted, such as {'x': ...}, or a table "
+            f"with named columns, not {_kind(table)}{hint}"
+        )
+    known = {name: unicodedata.normalize("NFKC", name) for name in columns}
+    return {normal: table[name] for name, normal in known.items() if normal in names}
+
+
+def _column_names(table: Any) -> list[str] | None:
+    """The names of the columns of a table; None if it is none."""
+    if isinstance(table, np.ndarray):
+        found: Any = table.dtype.names
+    elif hasattr(table, "column_names"):
+        found = table.column_names
+    elif callable(getattr(table, "keys", None)) and hasattr(table, "__getitem__"):
+        found = table.keys()
+    else:
+        found = getattr(table, "columns", None)
+    return None if found is None else [n for n in found if isinstance(n, str)]
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:

@@ -9,6 +9,7 @@ it takes.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
@@ -17,6 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgrad.differentiate import gradient
+from symgrad.errors import (
+    OptionError,
+    SymgradError,
+    SymgradWarning,
+    UnsupportedError,
+)
 from symgrad.interpret import evaluate, evaluate_exact
 from symgrad.runtime.derivatives import gradient_nodes
 from symgrad.runtime.specialise import Arrays, Specialisation, Specialiser
@@ -156,8 +163,9 @@ def check(loss: Loss, values: Mapping[str, Any], rows: int = 50) -> dict[str, fl
     """Correct decimal digits of the loss and of each gradient.
 
     Compared with the formula as it was written, unsimplified, and its derivatives, on
-    the first ``rows`` rows of the data, in 50 digits or as many more as it takes until
-    more change nothing: ``1 - sigmoid(800)`` needs 350. Where the formula has no finite
+    the first ``rows`` rows of the data (on all, where the formula needs them: see
+    ``fewer_rows``), in 50 digits or as many more as it takes until more change nothing:
+    ``1 - sigmoid(800)`` needs 350. Where the formula has no finite
     value even so (``x*log(x)`` at 0, ``log(1 + erf(x))`` at -100), its simplified form
     is the reference. A gradient has the digits of its worst component relative to
     its largest; 0 if not even the first is right.
@@ -171,13 +179,20 @@ def check(loss: Loss, values: Mapping[str, Any], rows: int = 50) -> dict[str, fl
     ``(1 - cos(a))/a**2`` near 0 still has none.
 
     Returns:
-        ``"loss"`` and each parameter: at most 15.95 in float64, 7.2 in float32.
+        ``"loss"`` and each parameter: at most 15.95 in float64, 7.2 in float32. NaN
+        where the formula itself is not a number (``log(-1)``): nothing is confirmed.
 
     Raises:
         ArgumentError, ShapeError, DTypeError: as calling the loss does.
+        OptionError: ``rows`` is no positive integer.
+        UnsupportedError: all rows are needed, and are too many for exact numbers.
     """
+    if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
+        raise OptionError(f"rows is {rows!r}: it must be a positive integer")
     _, arrays = loss._prepare(values)
-    few = first_rows(loss, arrays, rows)
+    few = fewer_rows(loss, arrays, int(rows))
+    if few is arrays:
+        _refuse_many(arrays, int(rows))
     found = loss._specialiser.match(few)
     value, gradients = loss.value_and_grad(**few)
     body = found.built.value.body
@@ -197,7 +212,7 @@ def check(loss: Loss, values: Mapping[str, Any], rows: int = 50) -> dict[str, fl
     ours = [np.asarray(value), *gradients.values()]
     names = ["loss", *loss.wrt]
     return {
-        name: min(most, _digits(array, reference, scale))
+        name: _digits(array, reference, scale, most)
         for name, array, reference, scale in zip(
             names, ours, exact, scales, strict=True
         )
@@ -315,6 +330,41 @@ def _response(exact: NDArray[Any], small: NDArray[Any], large: NDArray[Any]) -> 
     return found
 
 
+MOST_ELEMENTS = 20_000
+"""Numbers in the arrays of a formula that needs all rows: some seconds of mpmath."""
+
+
+def fewer_rows(loss: Loss, arrays: Arrays, rows: int) -> Arrays:
+    """``first_rows``, if the formula has a value there, as it has for all rows.
+
+    It has none where a slice of the rows is then empty (``y[100:]``), where an index
+    points beyond them, or where a parameter is as long as the data: ``arrays`` then.
+    """
+    few = first_rows(loss, arrays, rows)
+    if all(few[name].shape == array.shape for name, array in arrays.items()):
+        return arrays
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SymgradWarning)
+            value, _ = loss.value_and_grad(**few)
+    except SymgradError:
+        return arrays
+    if math.isfinite(value) or not math.isfinite(loss.value_and_grad(**arrays)[0]):
+        return few
+    return arrays
+
+
+def _refuse_many(arrays: Arrays, rows: int) -> None:
+    count = sum(array.size for array in arrays.values())
+    longest = max((a.shape[0] for a in arrays.values() if a.ndim), default=0)
+    if count > MOST_ELEMENTS and rows < longest:
+        raise UnsupportedError(
+            f"the formula has no value for the first {rows} rows alone, and all arrays "
+            f"hold {count} numbers, which takes long: give smaller arrays, or "
+            f"rows={longest} to check them all the same"
+        )
+
+
 def first_rows(loss: Loss, arrays: Arrays, rows: int) -> Arrays:
     """The arrays with at most ``rows`` rows of data.
 
@@ -342,10 +392,15 @@ def _row_axes(found: Specialisation, arrays: Arrays) -> Sequence[tuple[str, int]
     return max(found.built.dims.values(), key=led, default=())
 
 
-def _digits(ours: NDArray[Any], exact: NDArray[Any], scale: float = 0.0) -> float:
+def _digits(
+    ours: NDArray[Any], exact: NDArray[Any], scale: float = 0.0, most: float = math.inf
+) -> float:
     """Decimal digits in which the worst component agrees, relative to the largest, or
-    to ``scale`` where that is larger."""
+    to ``scale`` where that is larger; at most ``most``, and NaN without a reference."""
     import mpmath
+
+    if any(mpmath.isnan(right) for right in np.ravel(exact).tolist()):
+        return math.nan
 
     finite = mpmath.isfinite
     largest, worst = mpmath.mpf(scale), mpmath.mpf(0)
@@ -358,5 +413,6 @@ def _digits(ours: NDArray[Any], exact: NDArray[Any], scale: float = 0.0) -> floa
         largest = max(largest, abs(right))
         worst = max(worst, abs(mpmath.mpf(mine) - right))
     if not worst:
-        return math.inf
-    return max(0.0, float(-mpmath.log10(worst / largest))) if largest else 0.0
+        return most
+    digits = float(-mpmath.log10(worst / largest)) if largest else 0.0
+    return min(most, max(0.0, digits))

@@ -30,7 +30,7 @@ from symgrad.runtime.cuda_arrays import (
 from symgrad.runtime.cuda_chunks import streamed
 from symgrad.runtime.cuda_kernel import CudaContext, CudaKernel
 from symgrad.runtime.cuda_objective import CudaObjective
-from symgrad.runtime.function import Compiled, Gradient, Loss
+from symgrad.runtime.function import Compiled, Gradient, Loss, refuse_unknown
 from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.model import Model
 from symgrad.runtime.repeat import Repeat
@@ -152,6 +152,7 @@ class OnDevice(Compiled):
         /,
         *,
         kernel: str | None = None,
+        **named: Any,
     ) -> str:
         """What runs on the device: launches, blocks, memory.
 
@@ -160,7 +161,7 @@ class OnDevice(Compiled):
         """
         from symgrad.runtime.cuda_explain import explain_kernel
 
-        if values is not None or kernel is not None:
+        if values is not None or named or kernel is not None:
             raise ArgumentError(
                 "on device='cuda' explain takes no values and no kernel: "
                 "bench/cuda.py measures"
@@ -219,11 +220,12 @@ class CudaLoss(OnDevice, Loss):
 
         Data that are on the device are used in place; they must not change.
         """
-        if "statistics" not in self._names and data.pop("statistics", False):
+        if "statistics" not in self._source.names and data.pop("statistics", False):
             raise DeviceError(
                 "statistics=True is not available on device='cuda': bind on the "
                 "processor, where such a loss no longer depends on the rows"
             )
+        refuse_unknown(self._source, data)
         return CudaObjective(self._specialiser, data, parameters)
 
     def hessian(self, /, **values: Any) -> NDArray[np.float64]:

@@ -19,6 +19,9 @@ from symgrad.language.parser import parse_text
 
 _HEAD = re.compile(r"\s*(\w+)\s*\(\s*(\w+(?:\s*,\s*\w+)*)\s*\)\s*")
 
+_DEFINED: dict[str, tuple[Any, ...]] = {}
+"""What the user defined: arguments, formula, partials, cost and citation."""
+
 
 def define(
     signature: str,
@@ -32,7 +35,8 @@ def define(
 
     After ``define("gelu(x)", "x * (1 + erf(x / sqrt(2))) / 2")`` any formula may use
     ``gelu``. It becomes a row of the table of operations: what it computes, its exact
-    value, its derivatives and its kernel are all derived from the formula.
+    value, its derivatives and its kernel are all derived from the formula. The same
+    definition again changes nothing, so that a cell of a notebook may run twice.
 
     Args:
         signature: the name and its arguments, such as ``"huber(r, k)"``.
@@ -43,23 +47,40 @@ def define(
         cite: where the operation comes from.
 
     Raises:
-        ArgumentError: the signature is malformed, or the name is taken.
+        ArgumentError: the signature is malformed, the name is taken (by a function or
+            by another definition), or ``cost`` is no positive number.
         ParseError, UnknownNameError: the formula is wrong.
     """
-    match = _HEAD.fullmatch(signature)
+    match = _HEAD.fullmatch(signature) if isinstance(signature, str) else None
     if match is None:
         raise ArgumentError(
             f"the signature {signature!r} must be a name with arguments: 'gelu(x)'"
         )
     name, names = match[1], [part.strip() for part in match[2].split(",")]
+    slopes = None if partials is None else tuple(partials)
+    definition = (tuple(names), formula, slopes, cost, cite)
+    if name in _DEFINED:
+        if _DEFINED[name] == definition:
+            return
+        raise ArgumentError(
+            f"{name} is defined otherwise already: {_DEFINED[name][1]!r}; choose "
+            "another name"
+        )
     if name in FUNCTIONS or name in ops.OPS:
         raise ArgumentError(f"{name} is a function of the language already")
     if len(set(names)) != len(names):
         raise ArgumentError(f"the signature {signature!r} names an argument twice")
     if partials is not None and len(partials) != len(names):
         raise ArgumentError(f"{name} has {len(names)} arguments: give as many partials")
+    if cost is not None and (isinstance(cost, bool) or not _is_positive(cost)):
+        raise ArgumentError(f"cost is {cost!r}: it must be a positive number of cycles")
     _add(name, names, formula, partials, cost, cite)
     add_function(Function(name, len(names), len(names)))
+    _DEFINED[name] = definition
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and bool(0 < value < np.inf)
 
 
 def _add(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,6 +56,7 @@ class Compiled(Protocol):
     def _latest(self) -> Specialisation: ...
     def _main_kernel(self, found: Specialisation, /) -> Kernel: ...
     def _workers(self) -> int: ...
+    def _makers(self) -> Mapping[str, Callable[[Specialisation], Kernel]]: ...
     def _timed(self, kernel: str | None, values: Mapping[str, Any], /) -> Call: ...
 
 
@@ -164,6 +165,9 @@ def describe(compiled: Compiled, kernel: str | None = None) -> Report:
     """What a kernel does, for the arrays of the latest call."""
     found = compiled._latest()
     main = compiled._main_kernel(found)
+    make = compiled._makers().get(kernel or "")
+    if make is not None:
+        make(found)
     known = found.kernels
     if kernel is None:
         kernel = next(name for name, k in known.items() if k is main)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from symgrad.errors import (
     ShapeError,
     warn,
 )
-from symgrad.language.syntax import Name, same, walk
+from symgrad.language.syntax import same
 from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_parameter, by_name, first_bad
 from symgrad.runtime.derivatives import (
@@ -28,6 +28,7 @@ from symgrad.runtime.derivatives import (
 )
 from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.objective import Objective
+from symgrad.runtime.phantoms import empty_like_shapes
 from symgrad.runtime.repeat import Repeat
 from symgrad.runtime.specialise import (
     DIRECTION,
@@ -35,7 +36,6 @@ from symgrad.runtime.specialise import (
     Source,
     Specialisation,
     Specialiser,
-    empty_like_shapes,
 )
 
 Gradient = dict[str, NDArray[Any]]
@@ -80,16 +80,8 @@ class Compiled:
         return hash((type(self), self.wrt, self.dtype))
 
     def __repr__(self) -> str:
-        text = self._source.text or "<SymPy expression>"
-        head = text if len(text) < 60 else text[:57] + "..."
+        head = self._source.head
         return f"<symgrad {type(self).__name__} {head!r} wrt {list(self.wrt)}>"
-
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        """All names that the program mentions."""
-        program = self._source.program
-        parts = walk(*(a.value for a in program.assignments), program.result)
-        return frozenset(part.id for part in parts if isinstance(part, Name))
 
     def _workers(self) -> int:
         return self._source.threads or threads.default_threads()
@@ -131,7 +123,9 @@ class Compiled:
         Returns the object itself.
         """
         source = self._source
-        values = empty_like_shapes(values_or_shapes, source.wrt, source.dtype)
+        values = empty_like_shapes(
+            values_or_shapes, source.wrt, source.dtype, source.program
+        )
         found, _ = self._prepare(values)
         self._main_kernel(found)
         return self
@@ -211,15 +205,21 @@ class Compiled:
         return f"$\\displaystyle {self.latex()}$"
 
     def explain(
-        self, values: Mapping[str, Any] | None = None, /, *, kernel: str | None = None
+        self,
+        values: Mapping[str, Any] | None = None,
+        /,
+        *,
+        kernel: str | None = None,
+        **named: Any,
     ) -> str:
         """What the kernel does: passes over the data, bytes and flops per row, and the
         roofline, which is the least time that this machine needs for them.
 
-        With values, a dict of all arrays as for :meth:`check`, the kernel is timed and
-        the text says what share of the roofline it achieves. This measures the machine
+        With values, as one dict or by name, the kernel is timed and the text says what
+        share of the roofline it achieves. This measures the machine
         unless that was done before (the figures are kept in the cache directory).
-        ``kernel`` names another than the one with all derivatives, such as "value".
+        ``kernel`` names another than the one with all derivatives, such as "value" or
+        "hvp".
 
         Raises:
             ArgumentError: nothing is compiled yet and there are no values; or there is
@@ -227,7 +227,12 @@ class Compiled:
         """
         from symgrad.runtime.explain import explain
 
-        return explain(self, values, kernel=kernel)
+        given = None if values is None and not named else _merged(values, named)
+        return explain(self, given, kernel=kernel)
+
+    def _makers(self) -> dict[str, Callable[[Specialisation], Kernel]]:
+        """Kernels beside the main one, by the names that ``explain`` takes."""
+        return {}
 
     def _timed(
         self, name: str | None, values: Mapping[str, Any], /
@@ -235,7 +240,11 @@ class Compiled:
         """A call of a kernel (None: the one with all derivatives) with these arrays."""
         found, arrays = self._prepare(values)
         kernel = self._main_kernel(found)
-        kernel = found.kernels.get(name, kernel) if name else kernel
+        make = self._makers().get(name or "")
+        if make is not None:
+            kernel = make(found)
+        elif name:
+            kernel = found.kernels.get(name, kernel)
         names = kernel.layout.parameters()
         if not kernel.layout.inputs.keys() <= arrays.keys():
             raise ArgumentError(
@@ -264,7 +273,8 @@ class Loss(Compiled):
         """The loss.
 
         Raises:
-            ArgumentError: a value is missing or not used.
+            ArgumentError: a parameter is missing, or a value is not used.
+            UnknownNameError: data are missing.
             ShapeError: shapes do not fit.
             DTypeError: an array that is not real numbers.
             DataError: the result is NaN because of NaN in the data.
@@ -361,19 +371,24 @@ class Loss(Compiled):
         (If the loss has data of this name, the keyword is that array.)
 
         Raises:
-            ArgumentError: a parameter is among the data.
+            ArgumentError: a parameter is among the data, or a name that the expression
+                does not use.
             UnsupportedError: statistics of a loss that has none.
             DataError: statistics of nearly dependent columns.
         Warns:
             DataWarning: data that are NaN or infinite, with the first position.
         """
         condense = False
-        if "statistics" not in self._names:
+        if "statistics" not in self._source.names:
             condense = bool(data.pop("statistics", False))
+        refuse_unknown(self._source, data)
         return Objective(self._specialiser, data, parameters, statistics=condense)
 
     def _main_kernel(self, found: Specialisation) -> Kernel:
         return gradient_kernel(found)
+
+    def _makers(self) -> dict[str, Callable[[Specialisation], Kernel]]:
+        return {"value": value_kernel, "hvp": hvp_kernel}
 
     @property
     def gradient(self) -> dict[str, Any]:
@@ -399,7 +414,7 @@ class Loss(Compiled):
         """
         from symgrad.runtime.checks import check_grad
 
-        return check_grad(self, {**(values or {}), **named})
+        return check_grad(self, _merged(values, named))
 
     def check(
         self, values: Mapping[str, Any] | None = None, /, rows: int = 50, **named: Any
@@ -407,19 +422,38 @@ class Loss(Compiled):
         """Correct decimal digits of the loss and each gradient at ``values``.
 
         Values come as one dict, or by name. Evaluated against mpmath with 50 digits,
-        on the first ``rows`` rows. Where terms cancel, digits are relative to what
-        a change of the inputs in their last digit makes of the value.
+        on the first ``rows`` rows, or on all where the formula needs them. Where
+        terms cancel, digits are relative to what a change of the inputs in their last
+        digit makes of the value. NaN where the formula itself is not a number.
+
+        Raises:
+            OptionError: ``rows`` is no positive integer.
+            UnsupportedError: all rows are needed, and are too many for exact numbers.
         """
         from symgrad.runtime.checks import check
 
-        return check(self, {**(values or {}), **named}, rows)
+        return check(self, _merged(values, named), rows)
+
+
+def _merged(values: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Values from one dict, and by name."""
+    return {**({} if values is None else by_name(values)), **named}
+
+
+def refuse_unknown(source: Source, data: Mapping[str, Any]) -> None:
+    """Refuse data that the program does not mention; parameters are told elsewhere."""
+    for name in data:
+        if name not in source.names and name not in source.wrt:
+            near = difflib.get_close_matches(name, [*source.names, "statistics"], 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ArgumentError(f"{name} is not used by the expression{hint}")
 
 
 def direction_arrays(
     wrt: tuple[str, ...], direction: Mapping[str, Any], arrays: Arrays
 ) -> Arrays:
     """The inputs of kernels for a direction, checked; a part left out is zero."""
-    direction = by_name(direction)
+    direction = by_name(direction, "the direction")
     extra = [name for name in direction if name not in wrt]
     if extra:
         raise ArgumentError(

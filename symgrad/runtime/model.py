@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,8 +41,10 @@ class Model(Compiled):
     def __call__(self, /, **values: Any) -> NDArray[Any]:
         """The value, in the compute dtype."""
         found, arrays = self._prepare(values)
-        kernel = found.kernel("value", lambda: found.simplified([output(found)]))
-        return self._typed(self._call(found, kernel, arrays)[0])
+        return self._typed(self._call(found, _value_kernel(found), arrays)[0])
+
+    def _makers(self) -> dict[str, Callable[[Specialisation], Kernel]]:
+        return {"value": _value_kernel, "gauss-newton": gauss_newton_kernel}
 
     def _typed(self, array: NDArray[np.float64]) -> NDArray[Any]:
         return array.astype(np.dtype(self.dtype), copy=False)
@@ -124,6 +126,10 @@ class Model(Compiled):
                 f"the cotangent has shape {array.shape}, the output {expected}"
             )
         return array
+
+
+def _value_kernel(found: Specialisation) -> Kernel:
+    return found.kernel("value", lambda: found.simplified([output(found)]))
 
 
 def output(found: Specialisation) -> Node:

@@ -55,7 +55,7 @@ class Objective:
     ) -> None:
         self._specialiser = specialiser
         self._source: Source = specialiser.source
-        data = by_name(data)
+        data = by_name(data, "data")
         clash = [name for name in self._source.wrt if name in data]
         if clash:
             raise ArgumentError(
@@ -87,6 +87,11 @@ class Objective:
                     DataWarning,
                 )
 
+    def __repr__(self) -> str:
+        data = ", ".join(f"{name} {a.shape}" for name, a in self.data.items())
+        names = ", ".join(self._source.wrt)
+        return f"<symgrad Objective {self._source.head!r} of {names}; data {data}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the source and the data; kernels are compiled again."""
         return _restored, (self._source, self.data, self._shapes, self._condenses)
@@ -95,7 +100,7 @@ class Objective:
 
     def pack(self, params: Mapping[str, Any], /) -> Vector:
         """The flat vector of a dict of parameters. Sets their shapes on first use."""
-        params, wrt = by_name(params), self._source.wrt
+        params, wrt = by_name(params, "the parameters"), self._source.wrt
         missing = [name for name in wrt if name not in params]
         extra = [name for name in params if name not in wrt]
         if missing or extra:

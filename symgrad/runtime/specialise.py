@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from symgrad import graph
@@ -56,6 +56,19 @@ class Source:
     def text(self) -> str | None:
         """The text of the program, for messages."""
         return self.program.text
+
+    @property
+    def head(self) -> str:
+        """The beginning of the text, to tell it from others."""
+        text = self.text or "<SymPy expression>"
+        return text if len(text) < 60 else text[:57] + "..."
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All names that the program mentions."""
+        program = self.program
+        parts = syntax.walk(*(a.value for a in program.assignments), program.result)
+        return frozenset(part.id for part in parts if isinstance(part, syntax.Name))
 
 
 @dataclass(eq=False)
@@ -342,36 +355,3 @@ class Specialiser:
                 raise ArgumentError(
                     f"{name} is not used by the expression, which uses {used}{hint}"
                 )
-
-
-def empty_like_shapes(
-    values: Mapping[str, Any], wrt: Sequence[str], dtype: str
-) -> dict[str, Any]:
-    """For ``specialize``: a tuple stands for an array of that shape.
-
-    The memory is never touched.
-    """
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, tuple) and all(isinstance(k, int) for k in value):
-            kind = np.dtype(np.float64 if name in wrt else dtype)
-            result[name] = _phantom(name, value, kind)
-        elif isinstance(value, tuple) and any(isinstance(k, str) for k in value):
-            raise ArgumentError(
-                f"the shape {value} of {name} must be made of integers: any number of "
-                "rows will do, such as 1000"
-            )
-        else:
-            result[name] = value
-    return result
-
-
-def _phantom(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array of this shape that takes no memory; nobody may look at its elements."""
-    if any(length < 0 for length in shape):
-        raise ArgumentError(f"the shape {shape} of {name} has a negative length")
-    steps = [dtype.itemsize]
-    for length in shape[:0:-1]:
-        steps.append(steps[-1] * max(1, length))
-    strides = steps[: len(shape)][::-1]
-    return np.lib.stride_tricks.as_strided(np.zeros((), dtype), shape, strides)

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from symgrad.errors import OptionError
+
 SPINS = 2000
 """How often a worker looks for work before it sleeps; about 20-80 µs."""
 
@@ -161,10 +163,19 @@ done:
 
 
 def default_threads() -> int:
-    """``SYMGRAD_NUM_THREADS`` if set, else the processors this process may use."""
+    """``SYMGRAD_NUM_THREADS`` if set, else the processors this process may use.
+
+    Raises:
+        OptionError: it is set to something else than a positive number.
+    """
     wanted = os.environ.get("SYMGRAD_NUM_THREADS")
-    if wanted is not None:
-        return max(1, int(wanted))
+    if wanted:
+        if not (wanted.strip().isdecimal() and int(wanted) > 0):
+            raise OptionError(
+                f"the environment has SYMGRAD_NUM_THREADS={wanted!r}: set it to a "
+                "positive number, or not at all"
+            )
+        return int(wanted)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

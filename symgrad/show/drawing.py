@@ -29,6 +29,10 @@ class Drawing:
     trace: Trace
     cards: tuple[Card, ...]
 
+    def __repr__(self) -> str:
+        title, steps = self.trace.title[:60], len(self.trace.steps)
+        return f"<symgrad Drawing of {title!r}: {steps} steps; save(path) writes it>"
+
     @property
     def svg(self) -> str:
         """The picture: one <svg> element, without any other file."""

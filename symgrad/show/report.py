@@ -18,7 +18,7 @@ from symgrad.errors import OptionError
 from symgrad.show import cards, mathml
 from symgrad.show.descents import Landscape, Run
 from symgrad.show.drawing import Drawing, draw
-from symgrad.show.trace import Step, Trace
+from symgrad.show.trace import Step, Trace, require_loss
 
 if TYPE_CHECKING:
     from symgrad.runtime.function import Loss
@@ -34,6 +34,11 @@ class Report:
 
     html: str
     drawing: Drawing
+
+    def __repr__(self) -> str:
+        title = self.drawing.trace.title
+        size = len(self.html) // 1000
+        return f"<symgrad Report of {title[:60]!r}: {size} kB; save(path) writes it>"
 
     def save(self, path: str | Path) -> None:
         """Write the page.
@@ -57,6 +62,7 @@ def report(
     Raises:
         ArgumentError, ShapeError, DTypeError: as calling the loss does.
     """
+    require_loss(loss)
     loss.value_and_grad(**values)  # compiles; errors in the user's values come first
     drawn = draw(loss, values)
     land = Landscape(loss, values)

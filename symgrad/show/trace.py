@@ -110,13 +110,7 @@ def trace(loss: Loss, values: Mapping[str, Any], *, elements: int = ELEMENTS) ->
         ArgumentError: not a loss, or values are missing.
         ShapeError, DTypeError, UnknownNameError: see ``symgrad.compile``.
     """
-    from symgrad.runtime.function import Loss
-
-    if not isinstance(loss, Loss):
-        raise ArgumentError(
-            f"a compiled loss is needed, not {loss!r}: only a scalar has adjoints. "
-            "Pass what symgrad.compile returns"
-        )
+    require_loss(loss)
     arrays = loss._specialiser.arrays(values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BroadcastWarning)
@@ -127,13 +121,24 @@ def trace(loss: Loss, values: Mapping[str, Any], *, elements: int = ELEMENTS) ->
         return _of_first_rows(loss, arrays, elements / count)
 
 
+def require_loss(loss: Any) -> None:
+    """Raise an ArgumentError if this is not a compiled loss."""
+    from symgrad.runtime.function import Loss
+
+    if not isinstance(loss, Loss):
+        raise ArgumentError(
+            f"a compiled loss is needed, not {loss!r}: only a scalar has adjoints. "
+            "Pass what symgrad.compile returns"
+        )
+
+
 def _of_first_rows(loss: Loss, arrays: dict[str, Any], share: float) -> Trace:
-    from symgrad.runtime.checks import first_rows
+    from symgrad.runtime.checks import fewer_rows
     from symgrad.runtime.function import Loss
 
     apart = Loss(loss._source)  # the user's own keeps what it was compiled for
     longest = max(a.shape[0] for a in arrays.values() if a.ndim)
-    few = first_rows(apart, arrays, max(1, int(share * longest)))
+    few = fewer_rows(apart, arrays, max(1, int(share * longest)))
     pairs = ((few[k].shape, arrays[k].shape) for k in arrays)
     cut = [(a[0], b[0]) for a, b in pairs if a and a != b]
     return _Tracer(loss, few).trace(cut[0] if cut else None)
