@@ -68,6 +68,16 @@ WRONG_OPTIONS = {
     "bounds too long": ({"bounds": {"w": ([0] * 4, 1)}}, errors.OptionError, "a bound"),
     "bounds of text": ({"bounds": [("a", 1)] * 3}, errors.OptionError, "'a'"),
     "rates of text": ({"lr": lr_of_text}, errors.OptionError, r"lr\(0\) is 'fast'"),
+    "constraints": (
+        {"method": "slsqp", "constraints": "x"},
+        errors.OptionError,
+        "constraints has 'x'",
+    ),
+    "half a constraint": (
+        {"method": "trust-constr", "constraints": [{"type": "eq"}]},
+        errors.OptionError,
+        "LinearConstraint",
+    ),
     "threads": ({"threads": True}, errors.OptionError, "threads is True"),
 }  # fmt: skip
 
@@ -237,6 +247,8 @@ def test_explain_takes_values_by_name_and_other_kernels():
     assert "value" in f.explain(kernel="value")
     assert "hvp w[" in f.explain(kernel="hvp")
     assert "% of the roofline" in f.explain(**V)
+    with pytest.raises(errors.ArgumentError, match=r"no kernel 'x' .* value"):
+        f.explain(kernel="x")
     m = sg.model("X @ w", ["w"])
     m.jacobian(X=X, w=W)
     assert "value[" in m.explain(kernel="value")
@@ -280,6 +292,13 @@ def test_a_cost_is_a_positive_number(cost):
     with pytest.raises(errors.ArgumentError, match="cost is"):
         sg.define("priced(x)", "x + 1", cost=cost)
     assert "priced" not in ops.OPS
+
+
+@pytest.mark.parametrize("partials", [3, "x", ["1", "2"], []])
+def test_partials_are_a_list_of_formulas(partials):
+    with pytest.raises(errors.ArgumentError, match="a list of one formula"):
+        sg.define("sloped(x)", "x + 1", partials=partials)
+    assert "sloped" not in ops.OPS
 
 
 def test_a_signature_is_a_text():

@@ -148,6 +148,8 @@ def check_options(name: str, given: Mapping[str, Any]) -> None:
         OptionError: with what to give instead, or the names that are allowed.
     """
     known = METHODS[name].own
+    if "constraints" in known:
+        _check_constraints(given.get("constraints", ()))
     for option in given:
         if option in known:
             continue
@@ -156,3 +158,15 @@ def check_options(name: str, given: Mapping[str, Any]) -> None:
                 f"method {name!r} takes no {option}: give {INSTEAD[option]}"
             )
         refuse_name(f"option of method {name!r}", option, known)
+
+
+def _check_constraints(given: Any) -> None:
+    """SciPy's forms: a dict with type and fun, an object with bounds, or several."""
+    several = given if isinstance(given, list | tuple) else [given]
+    for one in several:
+        is_dict = isinstance(one, Mapping) and {"type", "fun"} <= one.keys()
+        if not (is_dict or (hasattr(one, "lb") and hasattr(one, "ub"))):
+            raise OptionError(
+                f"constraints has {one!r}: give {{'type': 'eq' or 'ineq', 'fun': "
+                "...}, a LinearConstraint, a NonlinearConstraint, or a list of them"
+            )

@@ -57,7 +57,7 @@ def define(
             f"the signature {signature!r} must be a name with arguments: 'gelu(x)'"
         )
     name, names = match[1], [part.strip() for part in match[2].split(",")]
-    slopes = None if partials is None else tuple(partials)
+    slopes = _slopes(name, partials, len(names))
     definition = (tuple(names), formula, slopes, cost, cite)
     if name in _DEFINED:
         if _DEFINED[name] == definition:
@@ -70,13 +70,23 @@ def define(
         raise ArgumentError(f"{name} is a function of the language already")
     if len(set(names)) != len(names):
         raise ArgumentError(f"the signature {signature!r} names an argument twice")
-    if partials is not None and len(partials) != len(names):
-        raise ArgumentError(f"{name} has {len(names)} arguments: give as many partials")
     if cost is not None and (isinstance(cost, bool) or not _is_positive(cost)):
         raise ArgumentError(f"cost is {cost!r}: it must be a positive number of cycles")
     _add(name, names, formula, partials, cost, cite)
     add_function(Function(name, len(names), len(names)))
     _DEFINED[name] = definition
+
+
+def _slopes(name: str, partials: Any, count: int) -> tuple[str, ...] | None:
+    """The partial derivatives as they were given, one for each argument."""
+    if partials is None:
+        return None
+    if not isinstance(partials, list | tuple) or len(partials) != count:
+        formulas = "one formula" if count == 1 else f"{count} formulas"
+        raise ArgumentError(
+            f"partials of {name}: give a list of {formulas}, one for each argument"
+        )
+    return tuple(partials)
 
 
 def _is_positive(value: Any) -> bool:

@@ -173,7 +173,8 @@ def describe(compiled: Compiled, kernel: str | None = None) -> Report:
         kernel = next(name for name, k in known.items() if k is main)
     if kernel not in known:
         raise ArgumentError(
-            f"there is no kernel {kernel!r} (yet); there are {', '.join(known)}"
+            f"there is no kernel {kernel!r} (yet); there are "
+            + ", ".join(dict.fromkeys([*known, *compiled._makers()]))
         )
     lengths = compiled._specialiser.latest_lengths
     describer = _Describer(known[kernel], lengths, _outputs(kernel, compiled.wrt))

@@ -442,7 +442,7 @@ def _merged(values: Any, named: Mapping[str, Any]) -> dict[str, Any]:
 
 def refuse_unknown(source: Source, data: Mapping[str, Any]) -> None:
     """Refuse data that the program does not mention; parameters are told elsewhere."""
-    for name in data:
+    for name in by_name(data, "data"):
         if name not in source.names and name not in source.wrt:
             near = difflib.get_close_matches(name, [*source.names, "statistics"], 1)
             hint = f"; did you mean {near[0]}?" if near else ""
