@@ -137,7 +137,7 @@ def test_an_exact_fit_of_large_data_is_a_success(method):
 @pytest.mark.parametrize("value", [1.5, "w", [("w", 1.0)], {1: 2.0}])
 def test_what_is_no_dict_of_names_is_refused(option, value):
     options = {"init": {"w": 0.0}, "data": {"y": 1.0}, option: value}
-    with pytest.raises(sg.errors.ArgumentError, match=f"{option} must be a dict of"):
+    with pytest.raises(sg.errors.ArgumentError, match=f"{option}: a dict of arrays"):
         sg.minimize("(w - y)**2", **options)
 
 
@@ -148,5 +148,5 @@ def test_method_that_is_no_name_is_refused(method):
 
 
 def test_shapes_that_are_no_dict_are_refused():
-    with pytest.raises(sg.errors.ArgumentError, match="shapes must be a dict of"):
+    with pytest.raises(sg.errors.ArgumentError, match="shapes: a dict of arrays"):
         sg.compile("sum(w*x)", wrt=["w"], shapes=3)  # pyright: ignore
