@@ -214,6 +214,11 @@ def _title(array: Node) -> str:
 # --------------------------------------------------------------------------------------
 
 
+def _sum(x: Value) -> Value:
+    """In one order wherever the values lie: equal sums have equal bits."""
+    return np.sum(np.ascontiguousarray(x), axis=-1)
+
+
 def _logsumexp(x: Value) -> Value:
     top = np.max(x, axis=-1, initial=-np.inf)
     shift = np.where(np.isfinite(top), top, 0.0)
@@ -242,7 +247,7 @@ def _limit(x: Value, end: Callable[..., Any]) -> Any:
 
 # Each takes the values to reduce along the last axis.
 _REDUCTIONS: dict[str, Callable[[Value], Value]] = {
-    "sum": lambda x: np.sum(x, axis=-1),
+    "sum": _sum,
     "prod": lambda x: np.prod(x, axis=-1),
     "min": _least,
     "max": _largest,
@@ -275,6 +280,10 @@ def _mp_extreme(better: Callable[..., Any], neutral: str) -> Callable[[list[Any]
     return extreme
 
 
+_GUARD = 8
+"""Digits more than asked for that functions are computed in."""
+
+
 class _Exact(_Doubles):
     """Floats as mpmath numbers in object arrays; integers and bools as they are."""
 
@@ -300,8 +309,15 @@ class _Exact(_Doubles):
     def call(self, node: Call, args: Sequence[Value]) -> Value:
         if FLOAT not in (node.type, *(a.type for a in node.args)):
             return super().call(node, args)
-        values = np.frompyfunc(OPS[node.op].exact, len(args), 1)(*args)
-        return np.asarray(values, object if node.type == FLOAT else DTYPES[node.type])
+        import mpmath as mp
+
+        with mp.workdps(mp.mp.dps + _GUARD):
+            values = np.frompyfunc(OPS[node.op].exact, len(args), 1)(*args)
+        if node.type != FLOAT:
+            return np.asarray(values, DTYPES[node.type])
+        # rounded: a function has the same digits whatever was computed before
+        rounded = np.frompyfunc(lambda v: +self.number(v), 1, 1)(values)
+        return np.asarray(rounded, object)
 
     def reduce(self, node: Reduce, values: Value) -> Value:
         if node.type != FLOAT:

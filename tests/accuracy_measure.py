@@ -116,6 +116,11 @@ class Formula:
     rows: int = 0  # each sample is a vector of so many elements, reduced by the text
 
 
+def formulas(rows: Sequence[tuple[Any, ...]]) -> list[Formula]:
+    """Rows (name, source, text, intervals, and perhaps elements) as formulas."""
+    return [Formula(name, text, source, at, *n) for name, source, text, at, *n in rows]
+
+
 @dataclass(frozen=True)
 class Measured:
     """Bits lost, for the value and the derivatives, before and after rewriting."""

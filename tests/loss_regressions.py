@@ -20,6 +20,24 @@ def _picked(m: Any, u: Any, b: Any, x: Any, j: Any, k: Any) -> Any:
     return (u + m.sum(x @ b, axis=-1))[j, k] ** 2
 
 
+def _largest(m: Any, c: Any, u: Any, y: Any) -> Any:
+    weights = m.softmax(m.sigmoid(c), 1) ** -1
+    return m.sum(m.max(weights @ m.min(y - u, -1), (1, 2)))
+
+
+def _poisson_of_mean(m: Any, u: Any) -> Any:
+    x = u**2 + 0.6
+    return m.sum(m.exp(x * m.log(x) - x - m.lgamma(x + 1)))
+
+
+def _gathered_classes(m: Any, b: Any, x: Any, k: Any) -> Any:
+    return m.sum(x * (b - m.logsumexp(b, 1, True))[:, k])
+
+
+def _weighed(m: Any, z: Any, x: Any, v: Any) -> Any:
+    return m.min(z * (m.softmax(x, 0) @ v))
+
+
 def _sampled(m: Any, w: Any, X: Any, i: Any) -> Any:
     product = X[:, :, :, None] * w[None, None, None, :]
     return m.mean(pick(m, product, (slice(None), slice(None), slice(None), i)))
@@ -75,6 +93,21 @@ ROWS: tuple[Row, ...] = (
     ("h = exp(z @ y)\nh[:3] @ v + sum(h**2)",
      lambda m, v, z, y: m.exp(z @ y)[:3] @ v + m.sum(m.exp(z @ y) ** 2),
      {"v": "3"}, {"z": "6 70", "y": "70"}),
+    # the weights were stored relative to the largest exponent so far
+    ("min(z * (exp(x - logsumexp(x)) @ v))", _weighed,
+     {"z": "66"}, {"x": "40", "v": "40 66"}),
+    # the largest element had other bits where it was compared with all of them
+    ('sum(amax(einsum("ijl,lk->ijk", softmax(sigmoid(c), axis=1)**-1, '
+     'min(y - u, axis=-1)), axis=(1, 2)))', _largest,
+     {"c": "3 4 4", "u": "3"}, {"y": "4 4 3"}),
+    # a power overflowed that stood in a sum of exponents
+    ("sum(exp((u**2 + 0.6)*log(u**2 + 0.6) - (u**2 + 0.6) - lgamma(u**2 + 1.6)))",
+     _poisson_of_mean, {"u": "5 normal 20"}, {}),
+    # an index of the gather was taken for that of the classes
+    ("sum(x * (b - logsumexp(b, axis=1, keepdims=True))[:, k])", _gathered_classes,
+     {"b": "2 2"}, {"x": "2 2 4", "k": "2 4 int 2"}),
+    ("sum(a / len(x) * u)", lambda m, u, a, x: m.sum(a / len(x) * u),
+     {"u": "3"}, {"a": "3", "x": "5 6"}),
     ("sum(-(z * (y @ v)))", lambda m, z, y, v: m.sum(-(z * (y @ v))),
      {"v": "3 4"}, {"z": "5 4", "y": "5 3"}),
     ("sum(u * z[k + k] * where(k + k > 1, 2, 1))",

@@ -131,3 +131,22 @@ def test_an_exact_fit_of_large_data_is_a_success(method):
         method=method,
     )
     assert found.success, found.message
+
+
+@pytest.mark.parametrize("option", ["init", "data"])
+@pytest.mark.parametrize("value", [1.5, "w", [("w", 1.0)], {1: 2.0}])
+def test_what_is_no_dict_of_names_is_refused(option, value):
+    options = {"init": {"w": 0.0}, "data": {"y": 1.0}, option: value}
+    with pytest.raises(sg.errors.ArgumentError, match=f"{option}: a dict of arrays"):
+        sg.minimize("(w - y)**2", **options)
+
+
+@pytest.mark.parametrize("method", [{}, [], None, 3, np.ones(2)])
+def test_method_that_is_no_name_is_refused(method):
+    with pytest.raises(sg.errors.OptionError, match="unknown method"):
+        sg.minimize("(w - 1)**2", init={"w": 0.0}, method=method)
+
+
+def test_shapes_that_are_no_dict_are_refused():
+    with pytest.raises(sg.errors.ArgumentError, match="shapes: a dict of arrays"):
+        sg.compile("sum(w*x)", wrt=["w"], shapes=3)  # pyright: ignore

@@ -108,7 +108,7 @@ def test_rare_calls_leave_running_sums_alone(n, dtype):
     value, slope = f.value_and_grad(A=1.5, b=0.25, w=2.0, t=t)
     cosines = np.cos(angle).sum()
     sines = np.exp(0.25) * (np.sin(angle) * np.tanh(t.astype(np.float64))).sum()
-    close: dict[str, Any] = {"abs": n * (1e-14 if dtype == "float64" else 1e-6)}
+    close = {"abs": n * (1e-14 if dtype == "float64" else 1e-6)}
     assert slope["A"] == pytest.approx(cosines, **close)
     assert slope["b"] == pytest.approx(sines, **close)
     assert value == pytest.approx(1.5 * cosines + sines, **close)
@@ -139,7 +139,7 @@ def test_stencils_at_both_ends(n, dtype):
     for k, factor in enumerate((1, -2, 1)):
         wanted[k : n - 2 + k] += 2 * factor * bend
     wanted[1:] += y[:-1]
-    close: dict[str, Any] = {"rtol": 0, "atol": 1e-13 if dtype == "float64" else 2e-5}
+    close = {"rtol": 0, "atol": 1e-13 if dtype == "float64" else 2e-5}
     np.testing.assert_allclose(slope["x"], wanted, **close)
     total = (bend**2).sum() + (x[1:] * y[:-1]).sum()
     assert value == pytest.approx(total, rel=1e-12 if dtype == "float64" else 1e-5)

@@ -17,9 +17,9 @@ from symgrad.simplify import STABLE, simplify
 from symgrad.simplify.candidates import Candidates
 from symgrad.simplify.rule import is_wild
 from symgrad.simplify.stable import LATE, STABILISE
-from symgrad.simplify.stable_algebra import terms, total
 from symgrad.simplify.stable_step import Stable, below, exp, sqrt, stable, u, v
 from symgrad.simplify.stable_sums import SUMS
+from symgrad.simplify.stable_terms import terms, total
 
 SAMPLES = 12
 SLACK = 2.0
@@ -174,6 +174,15 @@ def test_long_sums_are_left_alone():
     for term in terms[1:]:
         total = total - term
     assert simplify([total], ["stabilise"]).roots[0] is not None
+
+
+@pytest.mark.parametrize("c", [5e-324, 1e-300, 1e308])
+def test_literals_whose_squares_or_quotients_no_double_holds(c):
+    node = c * (u * u) - c * (c * (v * v))
+    (found,) = simplify([node], ["canonicalise", "stabilise"]).roots
+    values = {"?u": np.array(3.0), "?v": np.array(1.0)}
+    before, after = evaluate([node, found], values)
+    np.testing.assert_array_equal(after, before)
 
 
 def test_condition_keeps_the_other_branch():

@@ -27,6 +27,14 @@ def decay_arrays(g: np.random.Generator, n: int) -> tuple[Arrays, Arrays]:
     return values, {"t": t, "y": 2 * np.exp(-0.7 * t) + 0.5 + 0.1 * g.normal(size=n)}
 
 
+def grid_arrays(g: np.random.Generator, n: int) -> tuple[Arrays, Arrays]:
+    return {"u": g.normal(size=(n, n))}, {"f": g.normal(size=(n - 2, n - 2))}
+
+
+def form_arrays(g: np.random.Generator, n: int) -> tuple[Arrays, Arrays]:
+    return {"v": g.normal(size=n)}, {"K": g.normal(size=(n, n)), "y": g.normal(size=n)}
+
+
 def counts_arrays(columns: int) -> Maker:
     def make(g: np.random.Generator, n: int) -> tuple[Arrays, Arrays]:
         parameters, data = regression_arrays(columns, 0.1)(g, n)
@@ -217,5 +225,27 @@ MORE = (
         "attention", "attention of 2 000 queries to 64 keys, d=16",
         "S = Q @ K.T\nP = exp(S - logsumexp(S, axis=1)[:, None])\nmean((P @ V - Y)**2)",
         attention, attention_arrays, 2000,
+    ),
+    Loss(
+        "ridge", "ridge regression 5 000×1 000",
+        "mean((y - X @ w - b)**2) + 0.01*sum(w**2)",
+        lambda m, w, b, X, y: m.mean((y - X @ w - b) ** 2) + 0.01 * m.sum(w**2),
+        regression_arrays(1000, 0.1), 5000,
+    ),
+    Loss(
+        "form", "quadratic form, n=2 000", "v @ (K @ v) - 2*sum(v*y)",
+        lambda m, v, K, y: m.sum(v * (K @ v)) - 2 * m.sum(v * y), form_arrays, 2000,
+    ),
+    Loss(
+        "grid", "Poisson equation on a grid of 1 000²",
+        "sum((4*u[1:-1, 1:-1] - u[:-2, 1:-1] - u[2:, 1:-1] - u[1:-1, :-2]"
+        " - u[1:-1, 2:] - f)**2)",
+        lambda m, u, f: m.sum(
+            (
+                4 * u[1:-1, 1:-1] - u[:-2, 1:-1] - u[2:, 1:-1] - u[1:-1, :-2]
+                - u[1:-1, 2:] - f
+            ) ** 2
+        ),
+        grid_arrays, 1000,
     ),
 )  # fmt: skip

@@ -156,6 +156,10 @@ class ThreadWriter(StepWriter):
     def prefetch(self, node: Load, address: Address, type: str) -> None:
         """Other threads work while this one waits for memory."""
 
+    def _waits(self, item: Loop) -> bool:
+        """Threads add to rows that they choose at once."""
+        return False
+
     def _scatter(self, s: Statement) -> None:
         place = self.sum_places.get(s)
         if place is None:

@@ -148,6 +148,13 @@ declare(
 TAIL_FROM = 0.625
 """Beyond this tanh is 1 - tail."""
 
+STANDARD = {
+    "sigmoid_tail": "sigmoid(-abs({0}))",
+    "tanh_tail": "1 - tanh(abs({0}))",
+    "tanh_of_tail": "tanh({0})",
+}
+"""How people are shown what only kernels have a name for, by its arguments."""
+
 
 declare(
     "sigmoid_tail",

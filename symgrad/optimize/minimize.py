@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def method_name(method: Any) -> str:
     """The canonical name of a method: a key of ``RULES`` or of ``METHODS``."""
-    name = method.lower().replace("_", "-") if isinstance(method, str) else method
+    name = method.lower().replace("_", "-") if isinstance(method, str) else ""
     name = ALIASES.get(name, name)
     if name not in RULES and name not in METHODS:
         checks.refuse_name("method", method, [*RULES, *METHODS])

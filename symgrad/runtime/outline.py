@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from symgrad import graph
 from symgrad.graph import Call, Const, Index, Input, Load, Node, Size
+from symgrad.ops.tails import STANDARD
 from symgrad.runtime.work import deferred_loops
 from symgrad.schedule import Plan
 from symgrad.schedule.cost import INTERNAL
@@ -201,6 +202,11 @@ def _call(node: Call, done: dict[Node, Text]) -> Text:
     args = [done[a] for a in node.args]
     if node.op == "cast" or node.op in INTERNAL:
         return args[0]
+    if node.op in STANDARD:
+        level = _INFIX["sub"][1] if node.op == "tanh_tail" else _ATOM
+        return STANDARD[node.op].format(args[0][0]), level
+    if node.op == "fma" and isinstance(node.args[0], Const) and node.args[0].value == 1:
+        return _split_off(node, args)
     if node.op == "neg":
         return "-" + _bracketed(args[0], _SIGN), _SIGN
     if node.op == "not":
@@ -213,6 +219,15 @@ def _call(node: Call, done: dict[Node, Text]) -> Text:
         tight = level == 6
         return f"{left}{sign}{right}" if tight else f"{left} {sign} {right}", level
     return f"{node.op}({', '.join(text for text, _ in args)})", _ATOM
+
+
+def _split_off(node: Call, args: list[Text]) -> Text:
+    """``fma(1, b, a)``: the sum a + b where a formula is in cases."""
+    _, b, a = args
+    if isinstance(node.args[1], Const) and node.args[1].value == 0:
+        return a
+    sign, level, strict = _INFIX["add"]
+    return f"{_bracketed(a, level)} {sign} {_bracketed(b, level + strict)}", level
 
 
 def _bracketed(text: Text, level: int) -> str:

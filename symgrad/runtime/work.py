@@ -28,6 +28,10 @@ ITEM = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4,
         "uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8}  # fmt: skip
 
 
+TAILS = {"sigmoid_tail": "sigmoid", "tanh_tail": "tanh"}
+"""What kernels make functions from, and whose work that is."""
+
+
 @dataclass
 class Work:
     """Operations: ``flops`` arithmetic ones, ``calls`` of functions by name, and
@@ -41,10 +45,10 @@ class Work:
         """Count ``turns`` times ``op``."""
         if op in ARITHMETIC:
             self.flops += ARITHMETIC[op] * turns
-        elif op in BASIC and op != "mod":  # the remainder is a function of C
-            self.other += turns
+        elif (op in BASIC and op != "mod") or op == "tanh_of_tail":
+            self.other += turns  # but the remainder: it is a function of C
         elif op not in ("cast", *INTERNAL):
-            self.calls[op] += turns
+            self.calls[TAILS.get(op, op)] += turns
 
 
 @dataclass(frozen=True)

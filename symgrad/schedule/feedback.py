@@ -362,8 +362,12 @@ class _Terms:
 
     def _is_top(self, top: Reduce, body: Node) -> bool:
         """Whether ``top`` is the extremum over the rows of something at least as
-        extreme as ``body``, which itself is free of feedback."""
-        if self.late.feeds(body, self.row) or any(map(cost.is_dynamic, top.free)):
+        extreme as ``body``, which itself is free of feedback. A sum for each of other
+        rows comes in a pass over those, when the extremum is known: what is relative to
+        the rows so far would be stored for it before it is settled."""
+        if self.late.feeds(body, self.row):
+            return False
+        if any(map(cost.is_dynamic, (*top.free, *self.total.free))):
             return False
         (i,) = top.indices if len(top.indices) == 1 else (None,)
         if i is None or i.extent is not self.row.extent:

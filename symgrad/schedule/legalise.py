@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from typing import NamedTuple
 
 from symgrad import graph, ops
@@ -93,14 +94,33 @@ def _log_sum_exp(node: Reduce, native: frozenset[str]) -> _Exponentials:
 
 
 def _softmax(node: Call, sums: Mapping[Node, _Exponentials]) -> Node | None:
-    """exp(body - logsumexp(body)) from the exponentials that the sum needs anyway."""
+    """exp(body - logsumexp(body)) from the exponentials that the sum needs anyway; at
+    whatever indices, so that an element has the same bits everywhere."""
     if node.op != "exp" or not isinstance(node.args[0], Call):
         return None
     difference = node.args[0]
     parts = sums.get(difference.args[-1])
-    if difference.op != "sub" or parts is None or difference.args[0] is not parts.body:
+    if difference.op != "sub" or parts is None:
         return None
-    return graph.call("exp", parts.body - parts.shift) * (1.0 / parts.total)
+    body = difference.args[0]
+    if body is not parts.body and not _is_element(body, parts):
+        return None
+    return graph.call("exp", body - parts.shift) * (1.0 / parts.total)
+
+
+def _is_element(x: Node, parts: _Exponentials) -> bool:
+    """Is ``x`` the body with other indices for those of the sum?"""
+    assert isinstance(parts.total, Reduce)
+    bound = parts.total.indices
+    own = sorted(x.free, key=lambda i: i.slot)
+    if len(bound) > 2 or len(own) > 6:
+        return False
+    for names in permutations(own, len(bound)):
+        mapping: dict[Index, Node] = dict(zip(bound, names, strict=True))
+        alike = all(i.extent is n.extent for i, n in zip(bound, names, strict=True))
+        if alike and graph.substitute(parts.body, mapping) is x:
+            return True
+    return False
 
 
 def gather_form(

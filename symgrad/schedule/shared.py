@@ -4,6 +4,9 @@
 from ``t = 1 - tanh(abs(x))``, which tanh needs anyway, it is ``t*(2 - t)``.
 ``sigmoid(x)`` and ``sigmoid(-x)``, whose product is the derivative of sigmoid, both
 come from ``sigmoid(-abs(x))``.
+
+What is done to a function is done to it at all indices: an element that is compared
+with the maximum over all of them must have the same bits.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 from symgrad import graph
-from symgrad.graph import Call, Const, Node
+from symgrad.graph import Call, Const, Index, Node
 from symgrad.ops import apply
 
 _ONE = graph.const(1.0)
@@ -21,7 +24,7 @@ _ONE = graph.const(1.0)
 def share_exponentials(roots: Sequence[Node]) -> list[Node]:
     """The roots with such pairs computed from one exponential."""
     order = graph.walk(roots)
-    slopes = {x for node in order if (x := _slope_of_tanh(node)) is not None}
+    slopes = {_renamed(x) for node in order if (x := _slope_of_tanh(node)) is not None}
     pairs = _opposite_sigmoids(order)
     if not slopes and not pairs:
         return list(roots)
@@ -33,7 +36,7 @@ def share_exponentials(roots: Sequence[Node]) -> list[Node]:
             slope = tail * (2.0 - tail)
             assert isinstance(node, Call)
             done[node] = slope if node.args[0] is _ONE else -slope
-        elif _is(node, "tanh") and node.args[0] in slopes:
+        elif _is(node, "tanh") and _renamed(node.args[0]) in slopes:
             x = done[node.args[0]]
             done[node] = graph.call("tanh_of_tail", x, graph.call("tanh_tail", x))
         elif (small := _slope_of_sigmoid(node, pairs, done)) is not None:
@@ -70,12 +73,29 @@ def _opposite_sigmoids(order: Sequence[Node]) -> dict[Node, tuple[Node, bool]]:
         for node in order
         if isinstance(node, Call) and node.op == "sigmoid"
     ]
-    seen, pairs = set(found), {}
+    seen, signs = set(found), dict[Node, bool]()
     for x in found:
         other = _negated(x)
         if other is not None and other in seen:
-            pairs[x], pairs[other] = (other, False), (other, True)
+            signs[_renamed(x)], signs[_renamed(other)] = False, True
+    pairs: dict[Node, tuple[Node, bool]] = {}
+    for x in found if signs else ():
+        positive = signs.get(_renamed(x))
+        base = x if positive else _negated(x)
+        if positive is not None and base is not None:
+            pairs[x] = (base, positive)
     return pairs
+
+
+_FRESH = 2000
+"""Slots from here on name indices that occur nowhere else."""
+
+
+def _renamed(x: Node) -> Node:
+    """The same for expressions that differ in the names of their free indices."""
+    own = [i for i in graph.walk(x) if isinstance(i, Index) and i in x.free]
+    names = {i: graph.index(i.extent, _FRESH + k) for k, i in enumerate(own)}
+    return graph.substitute(x, names)
 
 
 def _negated(x: Node) -> Node | None:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from symgrad import graph
 from symgrad.graph import FLOAT, Call, Const, Node, Reduce
 from symgrad.simplify.rule import EVERYWHERE, Rule, Step, head, is_wild
-from symgrad.simplify.stable_algebra import ONE, terms
+from symgrad.simplify.stable_terms import ONE, terms
 
 COMMUTATIVE = frozenset(("add", "mul", "eq", "ne", "and", "or", "hypot"))
 """Operations whose two arguments may be exchanged, to the bit."""

@@ -1,7 +1,4 @@
-"""Sums of fractions and roots in which something cancels, as formulas.
-
-A fraction is a polynomial over a product of sums; see stable_algebra.py.
-"""
+"""Fractions of polynomials, and differences in which something cancels."""
 
 from __future__ import annotations
 
@@ -9,27 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from symgrad.graph import Node
 from symgrad.simplify.facts import Fact
 from symgrad.simplify.stable_algebra import (
     HIGHEST_POWER,
-    Degrees,
     Poly,
-    Term,
-    args,
     cancels,
-    degrees_of,
-    inverted,
-    is_call,
+    degrees,
+    expanded,
     multiple,
-    number,
     plus,
     polynomial,
     product,
+    reciprocal,
     to_node,
 )
+from symgrad.simplify.stable_terms import Term, args, is_call, number
 
 _MOST_DIVISORS = 8
 
@@ -66,7 +60,7 @@ def _ratio(node: Node, depth: int) -> Ratio | None:
         if first is None:
             return None
         divisor = polynomial(b)
-        inverse = inverted(divisor)
+        inverse = reciprocal(divisor)
         if inverse is not None:
             above = product(first.above, inverse)
             return None if above is None else Ratio(above, first.below)
@@ -139,6 +133,10 @@ def sum_of_fractions(ratios: Sequence[Ratio]) -> Node | None:
     return result
 
 
+Degrees: TypeAlias = dict[Node, tuple[int, int]]
+"""Bounds of the powers of atoms."""
+
+
 class Outline(NamedTuple):
     """Of a fraction, bounds of the powers in the numerator; the divisors."""
 
@@ -152,7 +150,7 @@ def _outline(node: Node, depth: int = _DEEPEST_RATIO) -> Outline:
         if depth == _DEEPEST_RATIO or _outlined.is_known(node):
             return _outlined(node)
         return _outline_of_parts(node, depth)
-    return Outline(degrees_of(node))
+    return Outline(_degrees_of(node))
 
 
 @Fact
@@ -167,8 +165,8 @@ def _outline_of_parts(node: Node, depth: int) -> Outline:
         second = _outline(b, depth - 1)
         degrees = _degrees_added(first.degrees, second.degrees, 1)
         return Outline(degrees, (*first.below, *second.below))
-    if inverted(polynomial(b)) is not None:
-        degrees = _degrees_added(first.degrees, degrees_of(b), -1)
+    if reciprocal(polynomial(b)) is not None:
+        degrees = _degrees_added(first.degrees, _degrees_of(b), -1)
         return Outline(degrees, first.below)
     return Outline(first.degrees, (*first.below, *_factors(b)))
 
@@ -212,8 +210,19 @@ def _over(outline: Outline, below: Sequence[Node]) -> Degrees:
     result = outline.degrees
     for node in dict.fromkeys(below):
         for _ in range(below.count(node) - outline.below.count(node)):
-            result = _degrees_added(result, degrees_of(node), 1)
+            result = _degrees_added(result, _degrees_of(node), 1)
     return result
+
+
+def _degrees_of(node: Node) -> Degrees:
+    found = _expanded_degrees(node)
+    return {node: (1, 1)} if found is None else found
+
+
+@Fact
+def _expanded_degrees(node: Node) -> Degrees | None:
+    found = expanded(node)
+    return None if found is None else degrees(found)
 
 
 def difference(a: Node, b: Node) -> Node | None:

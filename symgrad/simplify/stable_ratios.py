@@ -1,5 +1,6 @@
-"""Stable forms of quotients, products, roots and powers: logistic functions, softmax,
-lengths, and quotients of two small numbers."""
+"""Stable forms of quotients, products, roots and powers: lengths, and quotients of two
+small numbers.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +11,19 @@ from functools import reduce
 from symgrad import graph
 from symgrad.graph import Node, Reduce
 from symgrad.ops import apply
-from symgrad.simplify.rule import REAL
-from symgrad.simplify.stable_algebra import (
-    ONE,
-    args,
-    constant,
-    is_call,
-    number,
-    over,
-    polynomial,
-    product,
-    split_coefficient,
-    terms,
-    times,
-    to_node,
-    total,
-    without,
-)
+from symgrad.simplify.rule import REAL, provably_nonnegative
+from symgrad.simplify.stable_algebra import Monomial, Poly, polynomial, product, to_node
+from symgrad.simplify.stable_differences import root_of_square
+from symgrad.simplify.stable_exponentials import as_exponential, factors, product_of
 from symgrad.simplify.stable_fractions import ratio
-from symgrad.simplify.stable_logs import (
-    Exponential,
-    are_positive,
-    as_exponential,
-    exponentials,
-    factors,
-    is_shifted,
-    reduced_exponentials,
-    reduced_top,
-    shifted,
-    shifted_reduce,
-    shifted_sum,
-    top_of,
+from symgrad.simplify.stable_logistic import (
+    hyperbolic_cotangent,
+    hyperbolic_tangent,
+    logistic,
+    repetitions,
+    softmax,
 )
+from symgrad.simplify.stable_series import argument_over_expm1, ratio_of, removable
 from symgrad.simplify.stable_step import (
     below,
     cosh,
@@ -51,141 +33,34 @@ from symgrad.simplify.stable_step import (
     half,
     hypot,
     kept,
-    log,
     log1p,
     negative,
-    opposite,
-    plain_difference,
     power,
     sigmoid,
     sin,
     sinh,
+    softplus,
     sqrt,
     stable,
-    tanh,
     times_constant,
     u,
-    unguarded,
     v,
     w,
     where,
 )
-from symgrad.simplify.stable_sums import _root_of_square
-
-# --------------------------------------------------------------------------------------
-# Logistic functions
-# --------------------------------------------------------------------------------------
-
-
-def logistic(node: Node) -> Node | None:
-    """``1/(1 + exp(-x)) -> sigmoid(x)`` and ``exp(x)/(exp(x) + exp(y)) ->
-    sigmoid(x - y)``, as often as such a factor occurs."""
-    a, b = args(node)
-    found = factors(b)
-    for k, (factor, sign) in enumerate(found):
-        repeated, base = _repetitions(factor)
-        pair = _two_exponentials(base)
-        if pair is None or sign < 0:
-            continue
-        above = as_exponential(Fraction(1), a)
-        form = _logistic_quotient(above, pair, repeated)
-        if form is None:
-            continue
-        rest = [f for j, f in enumerate(found) if j != k]
-        for other, s in rest:
-            form = form / other if s > 0 else form * other
-        return form
-    return None
-
-
-def _repetitions(factor: Node) -> tuple[int, Node]:
-    """x**n as (n, x)."""
-    if is_call(factor, "pow"):
-        n = number(args(factor)[1])
-        if n is not None and n.denominator == 1 and 2 <= n <= 4:
-            return int(n), args(factor)[0]
-    return 1, factor
-
-
-def _two_exponentials(node: Node) -> tuple[Exponential, Exponential] | None:
-    if is_call(node, "cosh"):
-        return None
-    parts = exponentials(node)
-    if len(parts) != 2 or not are_positive(parts):
-        return None
-    return parts[0], parts[1]
-
-
-def _exponent(e: Exponential) -> Node:
-    return graph.const(0.0) if e.exponent is None else e.exponent
-
-
-def _logistic_quotient(
-    above: Exponential, pair: tuple[Exponential, Exponential], count: int
-) -> Node | None:
-    """(c*f*exp(x)) / (p + q)**count with sigmoids for what matches."""
-    p, q = pair
-    outside = above.factor
-    c = above.c
-    x = above.exponent
-    result: list[Node] = []
-    left = count
-    for one, other in ((p, q), (q, p)):
-        if x is not None and one.exponent is not None and x is one.exponent:
-            result.append(_share(one, other))
-            c, x, left = c / one.c, None, left - 1
-            break
-    plain = [e for e in pair if e.exponent is None]
-    if x is not None or (left and not plain):
-        return None
-    if left:
-        one = plain[0]
-        other = q if one is p else p
-        result += [_share(one, other)] * left
-        c /= one.c**left
-    return times_constant(c, times(outside, reduce(lambda a, b: a * b, result)))
-
-
-def _share(one: Exponential, other: Exponential) -> Node:
-    """one/(one + other) as a sigmoid."""
-    gap = plain_difference(_exponent(one), _exponent(other))
-    if one.c != other.c:
-        gap = gap + log(constant(one.c / other.c))
-    return sigmoid(gap)
-
-
-def hyperbolic_tangent(node: Node) -> Node | None:
-    """``(exp(x) - exp(-x))/(exp(x) + exp(-x)) -> tanh(x)``,
-    ``(1 - exp(-2*x))/(1 + exp(-2*x)) -> tanh(x)``."""
-    (c, a), (d, b) = (split_coefficient(x) for x in args(node))
-    if is_call(a, "sinh") and is_call(b, "cosh") and _same_size(a, b):
-        return times_constant(c / d, tanh(args(a)[0]))
-    if is_call(b, "sinh") and is_call(a, "cosh") and _same_size(a, b):
-        return times_constant(c / d, ONE) / tanh(args(b)[0])
-    pair = _two_exponentials(b)
-    if pair is None:
-        return None
-    if is_call(a, "expm1"):
-        x, y = args(a)[0], graph.const(0.0)
-    else:
-        parts = exponentials(unguarded(a))
-        if len(parts) != 2 or parts[0].c != -parts[1].c:
-            return None
-        if not all(e.factor is ONE for e in parts):
-            return None
-        parts.sort(key=lambda e: -e.c)
-        c *= parts[0].c
-        x, y = (_exponent(e) for e in parts)
-    mine = {_exponent(e) for e in pair}
-    if mine != {x, y} or pair[0].c != pair[1].c:
-        return None
-    return times_constant(c / d / pair[0].c, tanh(half(plain_difference(x, y))))
-
-
-def _same_size(a: Node, b: Node) -> bool:
-    """Are the arguments of two calls equal, or opposite?"""
-    x, y = args(a)[0], args(b)[0]
-    return x is y or opposite(x, y)
+from symgrad.simplify.stable_terms import (
+    ONE,
+    args,
+    constant,
+    is_call,
+    number,
+    over,
+    split_coefficient,
+    terms,
+    times,
+    total,
+    without,
+)
 
 
 def quotient_of_expm1(node: Node) -> Node | None:
@@ -199,12 +74,10 @@ def quotient_of_expm1(node: Node) -> Node | None:
             return times_constant(-above.c / d, over(above.factor, expm1(negative(x))))
         if is_call(a, "expm1") and terms(args(a)[0]) == _doubled(x):
             return times_constant(c / d, exp(x) + 1.0)
-        ratio = _multiple(a, x)
-        return (
-            None
-            if ratio is None
-            else times_constant(c / d * ratio, ONE) / apply("exprel", x)
-        )
+        scale = _multiple(a, x)
+        if scale is None:
+            return None
+        return times_constant(c / d * scale, argument_over_expm1(x))
     if is_call(a, "expm1"):
         ratio = _multiple(args(a)[0], b)
         if ratio is not None:
@@ -237,68 +110,96 @@ def mills_ratio(node: Node) -> Node | None:
     gaps = (abs(k + exponent[m]) / abs(exponent[m]) for m, k in square.items())
     if any(gap > Fraction(1, 2**50) for gap in gaps):
         return None
-    return times_constant(above.c / d, above.factor / apply("erfcx", x))
+    far = graph.comparison("gt", x, 0.0)
+    inverse = ONE / apply("erfcx", where(far, x, 0.0))
+    plain = exp(above.exponent) / kept(b, -0.0)
+    return times_constant(above.c / d, times(above.factor, where(far, inverse, plain)))
 
 
 def exp_over_expm1(node: Node) -> Node | None:
-    """``y/expm1(x)*exp(x) -> -y/expm1(-x)``: neither factor overflows."""
-    found = factors(node)
+    """``y/expm1(x)*exp(x) -> -y/expm1(-x)``, where neither factor overflows;
+    ``exp(x)/expm1(x)**2 -> 1/(2*sinh(x/2))**2``."""
+    found = []
+    for f, sign in factors(node):
+        count, base = repetitions(f)
+        known = is_call(base, "expm1")
+        found += [(base, sign)] * count if known else [(f, sign)]
     for above, sign in found:
         if sign < 0 or not is_call(above, "exp"):
             continue
-        for under, s in found:
-            if s < 0 and is_call(under, "expm1") and args(under) == args(above):
-                rest = [f for f in found if f != (above, sign)]
-                rest.remove((under, s))
-                result = constant(Fraction(-1))
-                for f, k in rest:
-                    result = times_constant(
-                        Fraction(1), result * f if k > 0 else result / f
-                    )
-                return result / expm1(negative(args(above)[0]))
+        (x,) = args(above)
+        under = [f for f in found if f[1] < 0 and f[0] is expm1(x)]
+        rest = [f for f in found if f[0] is not above and f not in under]
+        if len(under) == 1:
+            return product_of(constant(Fraction(-1)) / expm1(negative(x)), rest)
+        if len(under) == 2:
+            root = 2.0 * sinh(half(x))
+            return product_of(ONE, [*rest, (root * root, -1)])
     return None
 
 
 def quotient_in_cases(node: Node) -> Node | None:
     """A form in two cases over what its first case has as a factor: ``a`` of the
-    quadratic formula, ``n`` of ``(x**n - 1)/n``."""
-    a, b = args(node)
-    c, cases = split_coefficient(a)
-    if not is_call(cases, "where") or not is_call(args(cases)[2], "fma"):
-        return None
-    condition, near, other = args(cases)
-    better = _without_factor(near, b)
-    if better is None:
-        return None
-    return times_constant(c, where(condition, better, other / b))
+    quadratic formula, ``n`` of ``(x**n - 1)/n``, ``b - a`` of ``exp(b) - exp(a)``; or
+    such a factor over the form."""
+    found = factors(node)
+    for k, (cases, sign) in enumerate(found):
+        if not is_call(cases, "where") or not is_call(args(cases)[2], "fma"):
+            continue
+        condition, near, other = args(cases)
+        for j, (b, s) in enumerate(found):
+            better = None if j == k or s == sign else _without_factor(near, b)
+            if better is None:
+                continue
+            if sign < 0:
+                better, other = ONE / better, b / other
+            else:
+                other = other / b
+            rest = [f for i, f in enumerate(found) if i not in (j, k)]
+            return product_of(where(condition, better, other), rest)
+    return None
 
 
 def _without_factor(near: Node, b: Node) -> Node | None:
-    """near/b, if a factor of b is one of near and b is a product of powers."""
+    """near/b, if a factor of b is one of near and b is a product of powers; or if an
+    expm1 in near vanishes with b."""
+    for part, sign in factors(near):
+        if sign > 0 and is_call(part, "expm1"):
+            (inside,) = args(part)
+            over_b = _ratio_without_factor(inside, b)
+            if over_b is None:
+                continue
+            rest = factors(near)
+            rest.remove((part, sign))
+            small = over_b * apply("exprel", inside)
+            plain = part / kept(b, -0.0)
+            return product_of(where(below(inside, 1.0), small, plain), rest)
+    return _ratio_without_factor(near, b)
+
+
+def _ratio_without_factor(a: Node, b: Node) -> Node | None:
     divisor = polynomial(b)
-    if len(divisor) != 1:
+    if len(divisor) > 1:
+        scale = ratio_of(polynomial(a), divisor)
+        return None if scale is None else to_node(scale)
+    if not divisor:
         return None
     ((m, c),) = divisor.items()
-    inside = args(near)[0] if is_call(near, "expm1") else near
-    found = ratio(inside)
-    if found is None or not found.above:
+    found = ratio(a)
+    if not m or found is None or not found.above:
         return None
-    common = {
-        (atom, k)
-        for atom, k in m
-        if k > 0 and all(dict(p).get(atom, 0) >= k for p in found.above)
-    }
-    if len(common) != len(m):
-        return None
-    inverse = frozenset((atom, -k) for atom, k in m)
-    left = product(found.above, {inverse: Fraction(1) / c})
+    if any(
+        k > 0 and any(dict(p).get(atom, 0) < k for p in found.above) for atom, k in m
+    ):
+        return removable(a / b)
+    left = product(
+        found.above, {frozenset((atom, -k) for atom, k in m): Fraction(1) / c}
+    )
     if left is None:
         return None
     result = to_node(left)
     for node in found.below:
         result = result / node
-    if is_call(near, "expm1"):
-        return result * apply("exprel", inside)
     return result
 
 
@@ -309,69 +210,15 @@ def sine_over_argument(node: Node) -> Node | None:
         ratio = _multiple(args(a)[0], b)
         if ratio is not None:
             return times_constant(c / d * ratio, apply("spherical_j0", args(a)[0]))
-    sine = _root_of_square(Fraction(1), a)
+    sine = root_of_square(Fraction(1), a)
     if sine is not None and is_call(sine, "sin"):
         (x,) = args(sine)
-        root = _root_of_square(Fraction(1), b)
+        root = root_of_square(Fraction(1), b)
         ratio = None if root is None else _multiple(x, root)
         if ratio is not None:
             bessel = apply("spherical_j0", x)
             return times_constant(c / d * ratio * ratio, bessel * bessel)
     return None
-
-
-# --------------------------------------------------------------------------------------
-# Softmax
-# --------------------------------------------------------------------------------------
-
-
-def softmax(node: Node) -> Node | None:
-    """``exp(x)/sum(exp(x)) -> exp(x - logsumexp(x))``; quotients of other sums of
-    exponentials are both shifted by the largest exponent."""
-    a, b = args(node)
-    e = reduced_exponentials(b)
-    if e is not None and isinstance(b, Reduce):
-        return _over_reduced(a, b, e)
-    parts = exponentials(b)
-    if not 2 <= len(parts) <= 6 or is_call(b, "expm1", "cosh"):
-        return None
-    if any(e.c < 0 or is_shifted(e) for e in parts):
-        return None
-    shift = top_of(parts)
-    above = _shifted_numerator(a, shift)
-    return None if above is None else above / shifted_sum(parts, shift)
-
-
-def _over_reduced(a: Node, b: Reduce, e: Exponential) -> Node | None:
-    above = as_exponential(Fraction(1), a)
-    plain = e.factor is ONE and e.c == 1
-    if plain and above.exponent is not None and e.exponent is not None:
-        lse = graph.reduce_("logsumexp", b.indices, e.exponent)
-        form = exp(above.exponent - lse)
-        return times_constant(above.c, times(above.factor, form))
-    shift = reduced_top(b, e)
-    form = _shifted_numerator(a, shift)
-    return None if form is None else form / shifted_reduce(b, e, shift)
-
-
-def _shifted_numerator(a: Node, shift: Node) -> Node | None:
-    """The numerator times exp(-shift), if it has an exponential."""
-    e = as_exponential(Fraction(1), a)
-    if e.exponent is not None:
-        return shifted(e, shift)
-    c, rest = split_coefficient(a)
-    inner = reduced_exponentials(rest)
-    if inner is not None and isinstance(rest, Reduce):
-        return times_constant(c, shifted_reduce(rest, inner, shift))
-    parts = exponentials(rest)
-    if 2 <= len(parts) <= 6 and all(p.exponent is not None for p in parts):
-        return times_constant(c, shifted_sum(parts, shift))
-    return None
-
-
-# --------------------------------------------------------------------------------------
-# Roots and powers
-# --------------------------------------------------------------------------------------
 
 
 def length(node: Node) -> Node | None:
@@ -380,7 +227,7 @@ def length(node: Node) -> Node | None:
     parts = terms(inside)
     if not 2 <= len(parts) <= 4:
         return None
-    roots = [_root_of_square(c, n) if c > 0 else None for c, n in parts]
+    roots = [root_of_square(c, n) if c > 0 else None for c, n in parts]
     if any(r is None for r in roots):
         return None
     return reduce(hypot, (r for r in roots if r is not None))
@@ -391,8 +238,22 @@ def length_of_sum(node: Node) -> Node | None:
     inside = args(node)[0]
     if not isinstance(inside, Reduce) or inside.kind != "sum":
         return None
-    root = _root_of_square(Fraction(1), inside.body)
+    root = root_of_square(Fraction(1), inside.body)
     return None if root is None else graph.reduce_("norm", inside.indices, root)
+
+
+def root_of_product(node: Node) -> Node | None:
+    """``sqrt(sum(x*x)*y) -> norm(x)*sqrt(y)``, whose product may overflow, for y that
+    is not negative."""
+    found = factors(args(node)[0])
+    sums = [(f, s) for f, s in found if length_of_sum(sqrt(f)) is not None]
+    rest = [f for f in found if f not in sums]
+    if len(found) < 2 or not sums or not all(provably_nonnegative(f) for f, _ in rest):
+        return None
+    result = product_of(ONE, rest)
+    result = ONE if result is ONE else sqrt(result)
+    lengths = [(length_of_sum(sqrt(f)), s) for f, s in sums]
+    return product_of(result, [(x, s) for x, s in lengths if x is not None])
 
 
 def root_of_exp(node: Node) -> Node | None:
@@ -430,6 +291,44 @@ def arc_cosine(node: Node) -> Node | None:
     return 2.0 * apply("asin", sqrt(half(small)))
 
 
+def arc_hyperbolic_cosine(node: Node) -> Node | None:
+    """``acosh(1 + x) -> 2*asinh(sqrt(x/2))``."""
+    parts = terms(args(node)[0])
+    if (Fraction(1), ONE) not in parts or len(parts) != 2:
+        return None
+    small = total(without(parts, (Fraction(1), ONE)))
+    return 2.0 * apply("asinh", sqrt(half(small)))
+
+
+def _meets(m: Monomial, scale: Poly) -> bool:
+    """Does something cancel in the product of two monomials?"""
+    ((n, _),) = scale.items()
+    powers = dict(n)
+    return any(k * powers.get(atom, 0) < 0 for atom, k in m)
+
+
+def softplus_over_argument(node: Node) -> Node | None:
+    """``softplus(b*x)/b -> x + softplus(-b*x)/b`` where b*x > 0: what grows with b*x
+    leaves the derivative by b as a formula."""
+    found = factors(node)
+    for k, (f, sign) in enumerate(found):
+        if sign < 0 or not is_call(f, "softplus"):
+            continue
+        (x,) = args(f)
+        rest = [g for j, g in enumerate(found) if j != k]
+        outside = product_of(ONE, rest)
+        scale, own = polynomial(outside), polynomial(x)
+        if len(scale) != 1 or not 1 <= len(own) <= 3:
+            continue
+        whole = product(scale, own)
+        if whole is None or not all(_meets(n, scale) for n in own):
+            continue
+        low = outside * softplus(kept(x, -0.0))
+        high = to_node(whole) + outside * softplus(kept(negative(x), -0.0))
+        return where(graph.comparison("gt", x, 0.0), high, low)
+    return None
+
+
 def slope_of_sigmoid(node: Node) -> Node | None:
     """``sigmoid(x)/sigmoid(-x) -> exp(x)``."""
     a, b = args(node)
@@ -439,11 +338,9 @@ def slope_of_sigmoid(node: Node) -> Node | None:
     return exp(x) if negative(x) is y or negative(y) is x else None
 
 
-# --------------------------------------------------------------------------------------
-# The rows
-# --------------------------------------------------------------------------------------
-
 _ROW = graph.index(4)
+
+
 _X = graph.load(graph.input_("rows", (4,)), [_ROW])
 
 
@@ -452,6 +349,7 @@ def _sum(body: Node) -> Node:
 
 
 _Rewrite = Callable[[Node], Node | None]
+
 
 # fmt: off
 RATIOS = (
@@ -463,10 +361,13 @@ RATIOS = (
            (exp(u)/(1.0 + exp(u)), exp(u)/(exp(u) + exp(v)), w/(1.0 + exp(-u)),
             exp(-u)/power(1.0 + exp(-u), 2.0), 3.0/(2.0 + 5.0*exp(-u))),
            u=(711.0, 3000.0), v=(710.0, 3000.0), w=(1.0, 2.0)),
+    stable("hyperbolic-cotangent", "div,mul", hyperbolic_cotangent,
+           (v*cosh(u)/sinh(u)/w,), u=(750.0, 3000.0)),
     stable("quotient-of-expm1", "div", quotient_of_expm1,
            (exp(u)/expm1(u), expm1(2.0*u)/expm1(u)), u=(750.0, 3000.0)),
     stable("expm1-over-argument", "div", quotient_of_expm1,
-           (expm1(2.0*u)/u, u/expm1(u)), REAL),
+           (expm1(2.0*u)/u, u/expm1(u)), REAL,
+           rounded=True),
     stable("sine-over-argument", "div", sine_over_argument,
            (sin(u)/u, sin(0.5*u)*sin(0.5*u)/(u*u)), REAL),
     stable("sigmoid-over-sigmoid", "div", slope_of_sigmoid,
@@ -479,21 +380,32 @@ RATIOS = (
            (sqrt(u*u + v*v), sqrt(1.0 + power(u, 2.0)), sqrt(u*u + v*v + 4.0*w*w)),
            u=(1e160, 1e300), v=(1e160, 1e300), w=(1e160, 1e300)),
     stable("norm", "sqrt", length_of_sum, (sqrt(_sum(_X*_X)),), rows=(1e160, 1e300)),
+    stable("root-of-product", "sqrt", root_of_product,
+           (sqrt(_sum(_X*_X)*_sum(power(_X, 2.0))), sqrt(2.0/_sum(_X*_X))),
+           rows=(1e100, 1e150)),
     stable("root-of-exp", "sqrt", root_of_exp, (sqrt(exp(u)),), u=(750.0, 1400.0)),
     stable("mills-ratio", "div", mills_ratio,
            (w*exp(-u*u)/erfc(u),),
            u=(30.0, 300.0)),
     stable("power-of-exp", "pow", power_of_exp, (power(exp(v), u),),
            u=(1e-3, 1e-2), v=(750.0, 1e4)),
-    stable("quotient-in-cases", "div", quotient_in_cases,
+    stable("quotient-in-cases", "div,mul", quotient_in_cases,
            (where(v > 0.0, u*v/(u + v), kept(u, v))/u,
-            where(v > 0.0, expm1(u*v), kept(u, v))/u), REAL),
-    stable("exp-over-expm1", "mul", exp_over_expm1,
-           (v/expm1(u)*exp(u),), u=(750.0, 3000.0)),
+            where(v > 0.0, expm1(u*v), kept(u, v))/u,
+            u/where(v > 0.0, expm1(v*log1p(u)), kept(u, v)),
+            w/(u - v)*where(v > 0.0, exp(v)*expm1(w*u - w*v), kept(u, v))), REAL,
+           rounded=True),
+    stable("exp-over-expm1", "mul,div", exp_over_expm1,
+           (v/expm1(u)*exp(u), exp(u)/power(expm1(u), 2.0)), u=(750.0, 3000.0)),
     stable("arc-cosine", "acos", arc_cosine, (apply("acos", 1.0 - u),),
            u=(1e-12, 1e-3)),
+    stable("arc-hyperbolic-cosine", "acosh", arc_hyperbolic_cosine,
+           (apply("acosh", 1.0 + u),), u=(1e-12, 1e-3)),
+    stable("softplus-over-argument", "div,mul", softplus_over_argument,
+           (softplus(u*v)/v, softplus(u/v)*v), REAL),
 )
+
+
 POWER_NEAR_ONE = stable(
     "power-near-one", "pow", power_near_one,
     (power(1.0 + u, v),), u=(1e-9, 1e-5), v=(1e6, 1e9))
-# fmt: on

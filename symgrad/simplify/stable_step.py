@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 
 from symgrad import graph
 from symgrad.graph import FLOAT, Node
 from symgrad.ops import apply
 from symgrad.simplify.candidates import counted
 from symgrad.simplify.rule import STABLE, Step, wild
-from symgrad.simplify.stable_algebra import (
+from symgrad.simplify.stable_terms import (
     Term,
     args,
     is_call,
@@ -33,9 +33,12 @@ class Stable(Step):
     """A Step of kind STABLE. ``at``: where its examples lose digits, or more, before.
 
     Tests demand that the largest error over these intervals is smaller afterwards.
+    rounded: both sides are equal but for what a double rounds off: a series ends, or a
+    literal is the nearest double.
     """
 
     at: Intervals = field(default_factory=dict, hash=False)
+    rounded: bool = False
 
 
 def stable(
@@ -44,14 +47,28 @@ def stable(
     apply: Rewriting,
     examples: Sequence[Node],
     kind: str = STABLE,
+    rounded: bool = False,
     **at: tuple[float, float],
 ) -> Stable:
     """A row of the table of stable forms."""
     among = _AMONG.get(apply, frozenset())
     return Stable(
-        name, tuple(heads.split(",")), kind, apply, tuple(examples),
-        type=FLOAT, among=among, at=at,
+        name, tuple(heads.split(",")), kind, _in_range(apply), tuple(examples),
+        type=FLOAT, among=among, at=at, rounded=rounded,
     )  # fmt: skip
+
+
+@cache
+def _in_range(rewriting: Rewriting) -> Rewriting:
+    """The rewriting, but for sums with a coefficient that no double holds."""
+
+    def rewrite(node: Node) -> Node | None:
+        try:
+            return rewriting(node)
+        except OverflowError:
+            return None
+
+    return rewrite
 
 
 _AMONG: dict[Rewriting, frozenset[frozenset[str]]] = {}
@@ -80,7 +97,8 @@ sinh, cosh, tanh = (partial(apply, f) for f in ("sinh", "cosh", "tanh"))
 atan, atan2, atanh = (partial(apply, f) for f in ("atan", "atan2", "atanh"))
 sigmoid, softplus = (partial(apply, f) for f in ("sigmoid", "softplus"))
 erf, erfc = partial(apply, "erf"), partial(apply, "erfc")
-logaddexp, where = partial(apply, "logaddexp"), partial(apply, "where")
+log1mexp, logaddexp = partial(apply, "log1mexp"), partial(apply, "logaddexp")
+where = partial(apply, "where")
 absolute, equal, maximum = (partial(apply, f) for f in ("abs", "eq", "maximum"))
 
 
@@ -127,6 +145,14 @@ def joined(*groups: Sequence[Term]) -> tuple[Term, ...]:
     return tuple((c, n) for n, c in found.items() if c)
 
 
+def scaled_terms(c: Fraction, node: Node) -> tuple[Term, ...]:
+    """``c * node`` as terms; itself, if it has too many."""
+    if number(node) == 0:
+        return ()
+    found = terms(node)
+    return tuple((c * k, n) for k, n in found) if found else ((c, node),)
+
+
 def times_constant(c: Fraction, node: Node) -> Node:
     """``c * node``, literal factors multiplied."""
     factor, rest = split_coefficient(node)
@@ -152,6 +178,15 @@ def unguarded(node: Node) -> Node:
     if is_call(node, "where") and is_call(args(node)[2], "fma"):
         _, b, a = args(args(node)[2])
         return a + b
+    return node
+
+
+def unpowered(node: Node) -> Node:
+    """The power of ``1 + x`` that a rule has split into cases; else the node itself."""
+    if is_call(node, "where") and is_call(args(node)[2], "pow"):
+        base, n = args(args(node)[2])
+        if is_call(base, "fma"):
+            return power(args(base)[2], n)
     return node
 
 

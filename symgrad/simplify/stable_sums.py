@@ -1,68 +1,77 @@
 """Stable forms of sums and differences: what cancels, cancels as a formula.
 
-A sum is read as terms (stable_algebra.terms), so that ``a + exp(x) - 1`` is recognised
+A sum is read as terms (stable_terms.py), so that ``a + exp(x) - 1`` is recognised
 however it is written. Most forms are those of Hamming, Numerical Methods for Scientists
 and Engineers (2nd ed., 1973), chapter 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import combinations, permutations
 
 from symgrad import graph
 from symgrad.graph import Node
 from symgrad.ops import apply
-from symgrad.simplify.facts import Fact
 from symgrad.simplify.rule import REAL
 from symgrad.simplify.stable_algebra import (
-    ONE,
     Monomial,
     Poly,
-    Term,
-    args,
     cancels,
-    is_call,
     multiple,
-    number,
-    over,
     plus,
     polynomial,
     product,
-    split_coefficient,
-    terms,
-    times,
     to_node,
-    total,
-    without,
+)
+from symgrad.simplify.stable_differences import (
+    complement,
+    complement_of_square,
+    cosh_minus_sinh,
+    difference_of_arctangents,
+    difference_of_cosh,
+    difference_of_cosines,
+    difference_of_erf,
+    difference_of_exponentials,
+    difference_of_powers,
+    difference_of_sigmoids,
+    difference_of_sines,
+    difference_of_sinh,
+    difference_of_squares,
+    difference_of_tangents,
+    difference_of_tanh,
+    exponential_minus_one,
+    log_odds_of_normal,
+    power_minus_one,
+    second_difference_of_exp,
+    sigmoids_apart,
+    softplus_minus_argument,
+    sum_of_exponentials,
+    with_form,
 )
 from symgrad.simplify.stable_fractions import cancelled, difference, radicand
 from symgrad.simplify.stable_step import (
     absolute,
     among,
     atan,
-    atan2,
     atanh,
     below,
     cos,
     cosh,
     divided,
-    double,
     erf,
     erfc,
     exp,
     expm1,
-    half,
     hypot,
     joined,
     kept,
     log,
     log1p,
     negative,
-    opposite,
-    plain_difference,
     power,
+    scaled_terms,
     sigmoid,
     sin,
     sinh,
@@ -77,33 +86,36 @@ from symgrad.simplify.stable_step import (
     w,
     where,
 )
-
-Parts = Sequence[Term]
-
-
-def argument(node: Node, op: str) -> Node | None:
-    """What ``op`` is applied to, if the node is such a call."""
-    return args(node)[0] if is_call(node, op) else None
-
-
-def _opposites(parts: Parts, op: str) -> Iterator[tuple[Term, Term, Node, Node]]:
-    """Pairs of terms ``c*op(a)`` and ``-c*op(b)``, c > 0."""
-    found = [t for t in parts if is_call(t[1], op)]
-    for p, q in permutations(found, 2):
-        if p[0] == -q[0] and p[0] > 0:
-            yield p, q, args(p[1])[0], args(q[1])[0]
+from symgrad.simplify.stable_terms import (
+    ONE,
+    args,
+    is_call,
+    number,
+    over,
+    terms,
+    total,
+    without,
+)
+from symgrad.simplify.stable_variance import distance, variance
 
 
-def _with(parts: Parts, used: Parts, c: Fraction, node: Node) -> Node:
-    """The sum in which ``c * node`` stands for the terms ``used``."""
-    rest = without(parts, *used)
-    stands = times_constant(c, node)
-    return total((*rest, split_coefficient(stands))) if rest else stands
-
-
-# --------------------------------------------------------------------------------------
-# Polynomials and fractions
-# --------------------------------------------------------------------------------------
+@among("where where")
+def sum_of_cases(node: Node) -> Node | None:
+    """``where(p, a, b) + where(p, c, d) -> where(p, a + c, b + d)``: what cancels in a
+    case is found there."""
+    parts = terms(node)
+    for p, q in combinations(parts, 2):
+        if not (is_call(p[1], "where") and is_call(q[1], "where")):
+            continue
+        (condition, *one), (other, *two) = args(p[1]), args(q[1])
+        if condition is other:
+            cases = (
+                joined(scaled_terms(p[0], a), scaled_terms(q[0], b))
+                for a, b in zip(one, two, strict=True)
+            )
+            form = where(condition, *map(total, cases))
+            return with_form(parts, (p, q), Fraction(1), form)
+    return None
 
 
 def cancel_terms(node: Node) -> Node | None:
@@ -117,130 +129,23 @@ def cancel_terms(node: Node) -> Node | None:
     return None if found is node else found
 
 
-def _root_of_square(c: Fraction, node: Node) -> Node | None:
-    """What ``c*node`` (c > 0) is the square of, if that can be seen."""
-    root = _exact_root(c)
-    if root is None:
+def gap(a: Node, b: Node) -> Node | None:
+    """``a - b`` as a formula in which something has cancelled: as a fraction, or by a
+    form of differences."""
+    found = difference(a, b)
+    if found is not None:
+        return found
+    parts = joined(terms(a), tuple((-c, n) for c, n in terms(b)))
+    if not 1 < len(parts) <= 4:
         return None
-    if node is ONE:
-        base: Node | None = ONE
-    elif is_call(node, "mul") and args(node)[0] is args(node)[1]:
-        base = args(node)[0]
-    elif is_call(node, "pow"):
-        x, n = args(node)
-        k = number(n)
-        base = None if k is None or k % 2 or k <= 0 else _integer_power(x, k / 2)
-    else:
-        base = None
-    return None if base is None else times_constant(root, base)
-
-
-def _integer_power(x: Node, k: Fraction) -> Node:
-    return x if k == 1 else power(x, float(k))
-
-
-def _exact_root(c: Fraction) -> Fraction | None:
-    above, below_ = (round(float(n) ** 0.5) for n in (c.numerator, c.denominator))
-    root = Fraction(above, below_) if below_ else Fraction(0)
-    return root if root * root == c else None
-
-
-@among("mul mul", "pow pow", "mul pow", "mul 1", "pow 1")
-def difference_of_squares(node: Node) -> Node | None:
-    """``a**2 - b**2 -> (a - b)*(a + b)``: squares overflow, and round."""
-    parts = terms(node)
-    if len(parts) != 2:
+    node = total(parts)
+    if node.type != a.type or not is_call(node, "add", "sub"):
         return None
-    (c, a), (d, b) = sorted(parts, key=lambda t: -t[0])
-    if not c > 0 > d or any(is_call(n, "mul") and _is_tanh(n) for n in (a, b)):
-        return None
-    scale = c if _exact_root(c) is None and c == -d else Fraction(1)
-    one, other = _root_of_square(c / scale, a), _root_of_square(-d / scale, b)
-    if one is None or other is None or (one is ONE and other is ONE):
-        return None
-    low = difference(one, other)
-    return times_constant(
-        scale, (one - other if low is None else low) * _plain_sum(one, other)
-    )
-
-
-def _is_tanh(square: Node) -> bool:
-    """The 1 - tanh(x)**2 of derivatives stays one fused operation."""
-    return is_call(args(square)[0], "tanh")
-
-
-def _plain_sum(a: Node, b: Node) -> Node:
-    return total(joined(terms(a), terms(b))) if terms(a) and terms(b) else a + b
-
-
-# --------------------------------------------------------------------------------------
-# Differences of one function at two places
-# --------------------------------------------------------------------------------------
-
-
-@among("exp exp")
-def difference_of_exponentials(node: Node) -> Node | None:
-    """``exp(a) - exp(b) -> exp(b)*expm1(a - b)`` where a is near b; else as it was."""
-    parts = terms(node)
-    for p, q, a, b in _opposites(parts, "exp"):
-        if opposite(a, b):
-            return _with(parts, (p, q), 2 * p[0], sinh(a))
-        gap = plain_difference(a, b)
-        near = exp(b) * expm1(gap)
-        guarded = where(below(gap, 1.0), near, kept(p[1], -q[1]))
-        return _with(parts, (p, q), p[0], guarded)
+    for form in (*_UNDER_FACTOR, complement_of_square, variance):
+        found = form(node)
+        if found is not None:
+            return found
     return None
-
-
-@among("exp 1")
-def exponential_minus_one(node: Node) -> Node | None:
-    """``c*exp(u) - c -> c*expm1(u)``."""
-    parts = terms(node)
-    for p in parts:
-        inside = argument(p[1], "exp")
-        if inside is not None and (-p[0], ONE) in parts:
-            return _with(parts, (p, (-p[0], ONE)), p[0], expm1(inside))
-    return None
-
-
-def _even_pair(parts: Parts, op: str) -> tuple[Term, Term, Node] | None:
-    """``c*op(a)`` and ``c*op(-a)``."""
-    found = [t for t in parts if is_call(t[1], op)]
-    for p, q in permutations(found, 2):
-        if p[0] == q[0] and opposite(args(p[1])[0], args(q[1])[0]):
-            return p, q, args(p[1])[0]
-    return None
-
-
-@among("exp exp", "expm1 expm1")
-def second_difference_of_exp(node: Node) -> Node | None:
-    """``exp(x) - 2 + exp(-x) -> 4*sinh(x/2)**2``."""
-    parts = terms(node)
-    pair = _even_pair(parts, "exp")
-    if pair is not None:
-        p, q, a = pair
-        used = (p, q, (-2 * p[0], ONE))
-        if used[2] not in parts:
-            return None
-    else:
-        pair = _even_pair(parts, "expm1")
-        if pair is None:
-            return None
-        p, q, a = pair
-        used = (p, q)
-    root = sinh(half(a))
-    return _with(parts, used, 4 * p[0], root * root)
-
-
-@among("exp exp")
-def sum_of_exponentials(node: Node) -> Node | None:
-    """``exp(x) + exp(-x) -> 2*cosh(x)``."""
-    parts = terms(node)
-    pair = _even_pair(parts, "exp")
-    if pair is None or any(t[1] is ONE for t in parts):
-        return None
-    p, q, a = pair
-    return _with(parts, (p, q), 2 * p[0], cosh(a))
 
 
 def _plus_one(node: Node) -> tuple[str, Node] | None:
@@ -269,10 +174,10 @@ def difference_of_logs(node: Node) -> Node | None:
             continue
         form = symmetric_log(a, b)
         if form is None:
-            gap = difference(a, b)
-            form = None if gap is None else log_of_ratio(a, b, gap)
+            apart = gap(a, b)
+            form = None if apart is None else log_of_ratio(a, b, apart)
         if form is not None:
-            return _with(parts, (p, q), p[0], form)
+            return with_form(parts, (p, q), p[0], form)
     return None
 
 
@@ -299,11 +204,13 @@ def weighted_logs(node: Node) -> Node | None:
         if p[0] < 0:
             continue
         both = cancelled(((p[0], f), (q[0], g)))
-        gap = difference(a, b)
-        if both is None or gap is None or both.type != node.type:
+        apart = difference(a, b)
+        if both is None or apart is None or both.type != node.type:
             continue
-        form = times_constant(-q[0], g) * log_of_ratio(a, b, gap) + both * log(a)
-        return _with(terms(node), (p, q), Fraction(1), form)
+        near = times_constant(-q[0], g) * log_of_ratio(a, b, apart) + both * log(a)
+        far = kept(times_constant(p[0], p[1]), times_constant(q[0], q[1]))
+        form = where(below(apart / b, 1.0), near, far)
+        return with_form(terms(node), (p, q), Fraction(1), form)
     return None
 
 
@@ -316,14 +223,17 @@ def _log_factor(node: Node) -> tuple[Node, Node] | None:
     return None
 
 
-@among("sqrt sqrt")
+@among("sqrt sqrt", "sqrt hypot", "hypot hypot")
 def difference_of_roots(node: Node) -> Node | None:
     """``sqrt(a) - sqrt(b) -> (a - b)/(sqrt(a) + sqrt(b))`` where a - b simplifies."""
     parts = terms(node)
-    for p, q, a, b in _opposites(parts, "sqrt"):
-        gap = difference(a, b)
-        if gap is not None:
-            return _with(parts, (p, q), p[0], gap / (p[1] + q[1]))
+    roots = [(t, a) for t in parts if (a := radicand(t[1])) is not None]
+    for (p, a), (q, b) in permutations(roots, 2):
+        if p[0] != -q[0] or p[0] < 0:
+            continue
+        apart = gap(a, b)
+        if apart is not None:
+            return with_form(parts, (p, q), p[0], divided(apart, p[1] + q[1]))
     return None
 
 
@@ -334,9 +244,9 @@ def difference_of_inverse_roots(node: Node) -> Node | None:
     roots = [(t, r) for t in parts if (r := _inverse_root(t[1])) is not None]
     for (p, r), (q, s) in permutations(roots, 2):
         if p[0] == -q[0] and p[0] > 0:
-            gap = difference(_squared(s), _squared(r))
-            if gap is not None:
-                return _with(parts, (p, q), p[0], over(over(gap / (r + s), r), s))
+            apart = difference(_squared(s), _squared(r))
+            if apart is not None:
+                return with_form(parts, (p, q), p[0], over(over(apart / (r + s), r), s))
     return None
 
 
@@ -352,18 +262,6 @@ def _inverse_root(node: Node) -> Node | None:
     if not is_call(node, "div") or args(node)[0] is not ONE:
         return None
     return args(node)[1] if radicand(args(node)[1]) is not None else None
-
-
-@among("sigmoid sigmoid", "softplus softplus")
-def difference_of_sigmoids(node: Node) -> Node | None:
-    """``sigmoid(x) - sigmoid(-x) -> tanh(x/2)``, of softplus x."""
-    parts = terms(node)
-    for op in ("sigmoid", "softplus"):
-        for p, q, a, b in _opposites(parts, op):
-            if opposite(a, b):
-                form = tanh(half(a)) if op == "sigmoid" else a
-                return _with(parts, (p, q), p[0], form)
-    return None
 
 
 @among("sqrt", "hypot")
@@ -401,169 +299,28 @@ def _conjugate_product(c: Fraction, a: Node, r: Node) -> Node | None:
     inside, below_ = polynomial(a), multiple(square, Fraction(-1))
     inside = multiple(inside, c * c)
     whole = plus(inside, below_)
-    if not whole or len(whole) > 4 or not cancels((inside, below_), whole):
+    if whole and len(whole) <= 4 and cancels((inside, below_), whole):
+        return to_node(whole)
+    known = number(r)  # 1 of sqrt(a/b) - 1
+    if known is None or not is_call(a, "div"):
         return None
-    return to_node(whole)
+    return cancelled(((c * c, a), (-(known * known), ONE)))
 
 
-@among("pow pow", "pow cbrt", "cbrt cbrt")
-def difference_of_powers(node: Node) -> Node | None:
-    """``a**c - b**c -> b**c*expm1(c*log1p((a - b)/b))`` where a is near b."""
+@among("div 1")
+def quotient_minus_one(node: Node) -> Node | None:
+    """``a/b - 1 -> (a - b)/b`` where a - b simplifies."""
     parts = terms(node)
-    found = [(t, b) for t in parts if (b := _power_parts(t[1])) is not None]
-    for (p, (a, n)), (q, (b, k)) in permutations(found, 2):
-        if p[0] != -q[0] or p[0] < 0 or n is not k:
-            continue
-        gap = difference(a, b)
-        if gap is not None:
-            near = q[1] * expm1(n * log1p(gap / b))
-            chosen = where(below(gap / b, 0.5), near, kept(p[1], -q[1]))
-            return _with(parts, (p, q), p[0], chosen)
-    return None
-
-
-def _power_parts(node: Node) -> tuple[Node, Node] | None:
-    if is_call(node, "pow"):
-        x, n = args(node)
-        return x, n
-    if is_call(node, "cbrt"):
-        return args(node)[0], graph.const(1.0) / 3.0
-    return None
-
-
-@among("pow 1")
-def power_minus_one(node: Node) -> Node | None:
-    """``(1 + x)**n - 1 -> expm1(n*log1p(x))`` where x is small, ``x**n - 1 ->
-    expm1(n*log(x))`` where n is."""
-    parts = terms(node)
+    literal = next((t for t in parts if t[1] is ONE), None)
     for p in parts:
-        if (-p[0], ONE) not in parts or not is_call(p[1], "pow"):
+        if literal is None or not is_call(p[1], "div") or p[0] * literal[0] > 0:
             continue
-        x, n = args(p[1])
-        inside = terms(x)
-        if (Fraction(1), ONE) in inside:
-            small = total(without(inside, (Fraction(1), ONE)))
-            exponent, near = n * log1p(small), below(small, 0.5)
-        elif number(n) is None:
-            exponent = n * log(x)
-            near = below(exponent, 1.0)
-        else:
-            continue
-        chosen = where(near, expm1(exponent), kept(p[1], -1.0))
-        return _with(parts, (p, (-p[0], ONE)), p[0], chosen)
+        a, b = args(p[1])
+        apart = gap(times_constant(p[0] / -literal[0], a), b)
+        if apart is not None:
+            return with_form(parts, (p, literal), -literal[0], apart / b)
     return None
 
-
-def _angles(
-    op: str, form: Callable[[Node, Node, Node], Node]
-) -> Callable[[Node], Node | None]:
-    """``c*op(a) - c*op(b)`` by ``form(a, b, a - b)``, where a - b simplifies."""
-
-    @among(f"{op} {op}")
-    def rewrite(node: Node) -> Node | None:
-        parts = terms(node)
-        for p, q, a, b in _opposites(parts, op):
-            gap = difference(a, b)
-            if gap is not None:
-                return _with(parts, (p, q), p[0], form(a, b, gap))
-        return None
-
-    return rewrite
-
-
-def _middle(a: Node, b: Node) -> Node:
-    return half(_plain_sum(a, b))
-
-
-difference_of_sines = _angles(
-    "sin", lambda a, b, gap: 2.0 * sin(half(gap)) * cos(_middle(a, b))
-)
-difference_of_cosines = _angles(
-    "cos", lambda a, b, gap: -2.0 * sin(half(gap)) * sin(_middle(a, b))
-)
-difference_of_tangents = _angles("tan", lambda a, b, gap: sin(gap) / (cos(a) * cos(b)))
-difference_of_arctangents = _angles("atan", lambda a, b, gap: atan2(gap, 1.0 + a * b))
-
-
-# --------------------------------------------------------------------------------------
-# One function and a constant
-# --------------------------------------------------------------------------------------
-
-
-def _square_of_sine(x: Node) -> Node:
-    root = sin(half(x))
-    return -2.0 * (root * root)
-
-
-def _square_of_sinh(x: Node) -> Node:
-    root = sinh(half(x))
-    return 2.0 * (root * root)
-
-
-@among("softplus")
-def softplus_minus_argument(node: Node) -> Node | None:
-    """``softplus(x) - x -> softplus(-x)``."""
-    parts = terms(node)
-    for p in parts:
-        inside = argument(p[1], "softplus")
-        taken = (
-            () if inside is None else tuple((-p[0] * c, n) for c, n in terms(inside))
-        )
-        if inside is not None and taken and all(t in parts for t in taken):
-            form = apply("softplus", negative(inside))
-            return _with(parts, (p, *taken), p[0], form)
-    return None
-
-
-# c*f(u) + k for k = ratio*c:  (f, ratio) -> form of f(u) + ratio
-COMPLEMENTS: dict[tuple[str, Fraction], Callable[[Node], Node]] = {
-    ("cos", Fraction(-1)): _square_of_sine,
-    ("cosh", Fraction(-1)): _square_of_sinh,
-    ("sigmoid", Fraction(-1)): lambda x: -sigmoid(negative(x)),
-    ("sigmoid", Fraction(-1, 2)): lambda x: 0.5 * tanh(half(x)),
-    ("tanh", Fraction(-1)): lambda x: -2.0 * sigmoid(negative(double(x))),
-    ("tanh", Fraction(1)): lambda x: 2.0 * sigmoid(double(x)),
-    ("erf", Fraction(-1)): lambda x: -erfc(x),
-    ("erf", Fraction(1)): lambda x: erfc(negative(x)),
-    ("erfc", Fraction(-1)): lambda x: -erf(x),
-    ("erfc", Fraction(-2)): lambda x: -erfc(negative(x)),
-}
-
-
-@among("1 cos", "1 cosh", "1 sigmoid", "1 tanh", "1 erf", "1 erfc")
-def complement(node: Node) -> Node | None:
-    """``1 - cos(x) -> 2*sin(x/2)**2``, ``1 - sigmoid(x) -> sigmoid(-x)``, and so on."""
-    parts = terms(node)
-    literal = [t for t in parts if t[1] is ONE]
-    if not literal:
-        return None
-    for p in parts:
-        if is_call(p[1], "cos", "cosh", "sigmoid", "tanh", "erf", "erfc"):
-            (x,) = args(p[1])
-            assert isinstance(p[1], graph.Call)
-            form = COMPLEMENTS.get((p[1].op, literal[0][0] / p[0]))
-            if form is not None:
-                return _with(parts, (p, literal[0]), p[0], form(x))
-    return None
-
-
-@among("1 mul", "1 pow")
-def complement_of_square(node: Node) -> Node | None:
-    """``1 - cos(x)**2 -> sin(x)**2`` and the reverse."""
-    parts = terms(node)
-    for p in parts:
-        if (-p[0], ONE) not in parts:
-            continue
-        base = _root_of_square(Fraction(1), p[1]) if p[1] is not ONE else None
-        if base is not None and is_call(base, "sin", "cos"):
-            other = (cos if is_call(base, "sin") else sin)(args(base)[0])
-            return _with(parts, (p, (-p[0], ONE)), -p[0], other * other)
-    return None
-
-
-# --------------------------------------------------------------------------------------
-# Common factors
-# --------------------------------------------------------------------------------------
 
 _UNDER_FACTOR = (
     exponential_minus_one,
@@ -574,6 +331,10 @@ _UNDER_FACTOR = (
     difference_of_sines,
     difference_of_cosines,
     difference_of_roots,
+    difference_of_sinh,
+    difference_of_cosh,
+    difference_of_tanh,
+    sigmoids_apart,
 )
 
 
@@ -592,7 +353,7 @@ def under_common_factor(node: Node) -> Node | None:
         for form in _UNDER_FACTOR:
             found = form(inner)
             if found is not None:
-                return _with(parts, ((c, a), (d, b)), Fraction(1), common * found)
+                return with_form(parts, ((c, a), (d, b)), Fraction(1), common * found)
     return None
 
 
@@ -624,104 +385,29 @@ def _is_single(p: Poly) -> bool:
     return not m or (len(m) == 1 and all(k == 1 for _, k in m))
 
 
-# --------------------------------------------------------------------------------------
-# Variance
-# --------------------------------------------------------------------------------------
-
-
-def variance(node: Node) -> Node | None:
-    """``mean(x*y) - mean(x)*mean(y) -> mean((x - mean(x))*(y - mean(y)))``, also with
-    sums. Not where the data are shifted already, as those of ``var``.
-
-    Source: Chan, Golub & LeVeque, The American Statistician 37 (1983) 242.
-    """
-    parts = terms(node)
-    inside = {p: found for p in parts if (found := _factor_sums(p[1]))}
-    means = [p for p, found in inside.items() if len(found) == 1]
-    products = [p for p, found in inside.items() if len(found) == 2]
-    for p, q in ((p, q) for p in means for q in products):
-        squares, sums = inside[p], inside[q]
-        (whole,), (a, b) = squares, sums
-        if not _is_product(whole, a, b):
-            continue
-        count = ONE
-        for i in whole.indices:
-            count = times(count, graph.to_float(i.extent))
-        balance = plus(_times_poly(p, a * b), _times_poly(q, whole * count))
-        if balance:
-            continue
-        inner = (a.body - a / count) * (b.body - b / count)
-        centred = graph.reduce_("sum", whole.indices, inner)
-        scale = _replaced(p[1], whole, centred)
-        if scale is not None:
-            return _with(parts, (p, q), p[0], scale)
-    return None
-
-
-def _times_poly(term: Term, factor: Node) -> dict:
-    found = product(multiple(polynomial(term[1]), term[0]), polynomial(factor))
-    return {frozenset(): Fraction(1)} if found is None else found
-
-
-def _factor_sums(node: Node) -> list[graph.Reduce]:
-    """See _reductions."""
-    if isinstance(node, graph.Reduce):
-        return _reductions(node)
-    return _sums_in_product(node) if is_call(node, "mul", "div", "pow") else []
-
-
-@Fact
-def _sums_in_product(node: Node) -> list[graph.Reduce]:
-    return _reductions(node)
-
-
-def _reductions(node: Node, depth: int = 6) -> list[graph.Reduce]:
-    """The sums that are factors of a product, each as often as it occurs."""
-    if isinstance(node, graph.Reduce) and node.kind == "sum":
-        return [node]
-    if depth and is_call(node, "mul"):
-        return [r for a in args(node) for r in _reductions(a, depth - 1)]
-    if depth and is_call(node, "div"):
-        return _reductions(args(node)[0], depth - 1)
-    if depth and is_call(node, "pow") and number(args(node)[1]) == 2:
-        return _reductions(args(node)[0], depth - 1) * 2
-    return []
-
-
-def _is_product(whole: graph.Reduce, a: graph.Reduce, b: graph.Reduce) -> bool:
-    if not whole.indices == a.indices == b.indices or not a.body.free:
-        return False
-    if any(is_call(n, "stop_gradient") for n in graph.walk((a.body, b.body))):
-        return False
-    both = product(polynomial(a.body), polynomial(b.body))
-    return both is not None and both == polynomial(whole.body)
-
-
-def _replaced(node: Node, old: Node, new: Node, depth: int = 6) -> Node | None:
-    """A product with one factor exchanged."""
-    if node is old:
-        return new
-    if depth and is_call(node, "mul", "div"):
-        a, b = args(node)
-        left = _replaced(a, old, new, depth - 1)
-        if left is not None:
-            return graph.rebuild(node, (left, b))
-        right = _replaced(b, old, new, depth - 1) if is_call(node, "mul") else None
-        return None if right is None else graph.rebuild(node, (a, right))
-    return None
-
-
-# --------------------------------------------------------------------------------------
-# The rows
-# --------------------------------------------------------------------------------------
-
 _ROW = graph.index(4)
+
+
 _X = graph.load(graph.input_("rows", (4,)), [_ROW])
+
+
 _MEAN = graph.reduce_("sum", [_ROW], _X) / 4.0
+
+
 _MEAN_SQUARE = graph.reduce_("sum", [_ROW], _X * _X) / 4.0
+
+
+_Y = graph.load(graph.input_("others", (4,)), [_ROW])
+
+
+def _sum(body: Node) -> Node:
+    return graph.reduce_("sum", [_ROW], body)
+
 
 # fmt: off
 SUMS = (
+    stable("sum-of-cases", "sub,add", sum_of_cases,
+           (where(u > 0.0, v, w) - 2.0*where(u > 0.0, w, 0.0),), REAL),
     stable("variance", "sub,add", variance,
            (_MEAN_SQUARE - _MEAN * _MEAN,), rows=(1e4, 1.001e4)),
     stable("difference-of-squares", "sub,add", difference_of_squares,
@@ -772,6 +458,27 @@ SUMS = (
            (tan(u + v) - tan(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
     stable("difference-of-arctangents", "sub,add", difference_of_arctangents,
            (atan(u + 1.0) - atan(u),), u=(1e3, 1e9)),
+    stable("difference-of-sinh", "sub,add", difference_of_sinh,
+           (sinh(u + v) - sinh(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("difference-of-cosh", "sub,add", difference_of_cosh,
+           (cosh(u + v) - cosh(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("difference-of-tanh", "sub,add", difference_of_tanh,
+           (tanh(u + v) - tanh(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("sigmoids-apart", "sub,add", sigmoids_apart,
+           (sigmoid(u + v) - sigmoid(u),), u=(0.1, 1.0), v=(1e-9, 1e-3)),
+    stable("log-odds-of-normal", "sub,add", log_odds_of_normal,
+           (apply("loghalferfc", -u) - apply("loghalferfc", u),), u=(1e-9, 1e-3)),
+    stable("distance", "sub,add", distance,
+           (_sum(_X*_X) - 2.0*_sum(_X*_Y) + _sum(_Y*_Y),),
+           rows=(1e5, 1.001e5), others=(1e5, 1.001e5)),
+    stable("difference-of-erf", "sub,add", difference_of_erf,
+           (erf(u + v) - erf(u), erfc(u) - erfc(u + v)), rounded=True,
+           u=(0.1, 20.0), v=(1e-9, 2.0)),
+    stable("cosh-minus-sinh", "sub,add", cosh_minus_sinh,
+           (cosh(u) - sinh(u),), u=(5.0, 300.0)),
+    stable("quotient-minus-one", "sub,add", quotient_minus_one,
+           (1.0/cos(u) - 1.0, _MEAN_SQUARE/(_MEAN*_MEAN) - 1.0),
+           u=(1e-9, 1e-3), rows=(1e4, 1.001e4)),
     stable("complement-of-square", "sub,add", complement_of_square,
            (1.0 - cos(u)*cos(u),), u=(1e-9, 1e-3)),
     stable("complement", "sub,add", complement,
@@ -790,4 +497,3 @@ SUMS = (
            (1.0 - sigmoid(u), 1.0 - tanh(u), 1.0 - erf(u), tanh(-u) + 1.0),
            u=(2.0, 20.0)),
 )
-# fmt: on

@@ -20,6 +20,7 @@ from symgrad.graph import (
 )
 from symgrad.language.graph_to_sympy import size_names
 from symgrad.language.letters import numbered
+from symgrad.ops.tails import STANDARD
 
 SHOWN = 24
 """Nodes of an expression that are printed; what lies deeper is an ellipsis."""
@@ -134,6 +135,13 @@ def _piece(node: Node, done: Mapping[Node, _Piece], names: _Names) -> _Piece:
         case Scatter():
             spread = closed(node.value, _LOGIC)
             return f"{{[{listed(node.targets)}] += {spread}}}", _ATOM
+        case Call(op="fma", args=(Const(value=1.0), b, a)):  # a sum that was split off
+            if isinstance(b, Const) and b.value == 0:
+                return done.get(a, (_DOTS, _ATOM))
+            return closed(a, _SUM) + " + " + closed(b, _SUM), _SUM
+        case Call(op="sigmoid_tail" | "tanh_tail" | "tanh_of_tail" as op):
+            level = _SUM if op == "tanh_tail" else _ATOM
+            return STANDARD[op].format(closed(node.args[0], _LOGIC)), level
         case Call(op="cast"):
             return done.get(node.args[0], (_DOTS, _ATOM))
         case Call(op="neg"):
