@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from symgrad import graph
 from symgrad.differentiate import gradient as differentiate
 from symgrad.differentiate import hessian, jacobian
@@ -96,3 +99,18 @@ def _body(block: Node, rank: int) -> tuple[tuple[Index, ...], Node]:
     if isinstance(block, Array):
         return block.indices[rank:], block.body
     return (), block
+
+
+def assembled(
+    blocks: Sequence[NDArray[np.float64]], sizes: Sequence[int]
+) -> NDArray[np.float64]:
+    """The symmetric matrix of its blocks (a, b) with a <= b, row by row."""
+    ends = np.cumsum([0, *sizes])
+    matrix = np.empty((ends[-1], ends[-1]))
+    parts = iter(blocks)
+    for a in range(len(sizes)):
+        for b in range(a, len(sizes)):
+            block = next(parts).reshape(sizes[a], sizes[b])
+            matrix[ends[a] : ends[a + 1], ends[b] : ends[b + 1]] = block
+            matrix[ends[b] : ends[b + 1], ends[a] : ends[a + 1]] = block.T
+    return matrix

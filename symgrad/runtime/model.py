@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from symgrad.differentiate import jacobian, tangents, vjp
 from symgrad.errors import ShapeError
 from symgrad.graph import Input, Node
 from symgrad.runtime.arrays import as_parameter
-from symgrad.runtime.derivatives import directions, gauss_newton_kernel
+from symgrad.runtime.derivatives import assembled, directions, gauss_newton_kernel
 from symgrad.runtime.function import Compiled, direction_arrays
 from symgrad.runtime.kernel import Kernel
 from symgrad.runtime.specialise import COTANGENT, Arrays, Specialisation
@@ -83,7 +83,7 @@ class Model(Compiled):
         outs = self._call(found, kernel, arrays)
         sizes = [arrays[name].size for name in self.wrt]
         slopes = [part.ravel() for part in outs[1 : 1 + len(sizes)]]
-        matrix = _assembled(outs[1 + len(sizes) :], sizes)
+        matrix = assembled(outs[1 + len(sizes) :], sizes)
         return GaussNewton(float(outs[0]), np.concatenate(slopes), matrix)
 
     def jvp(self, direction: Mapping[str, Any], /, **values: Any) -> NDArray[Any]:
@@ -146,18 +146,3 @@ def _vjp(found: Specialisation, seed: Input) -> list[Node]:
     from symgrad.differentiate import gradient
 
     return gradient(node * graph.load(seed), found.parameters)
-
-
-def _assembled(
-    blocks: Sequence[NDArray[np.float64]], sizes: Sequence[int]
-) -> NDArray[np.float64]:
-    """The symmetric matrix of its blocks (a, b) with a <= b, row by row."""
-    ends = np.cumsum([0, *sizes])
-    matrix = np.empty((ends[-1], ends[-1]))
-    parts = iter(blocks)
-    for a in range(len(sizes)):
-        for b in range(a, len(sizes)):
-            block = next(parts).reshape(sizes[a], sizes[b])
-            matrix[ends[a] : ends[a + 1], ends[b] : ends[b + 1]] = block
-            matrix[ends[b] : ends[b + 1], ends[a] : ends[a + 1]] = block.T
-    return matrix

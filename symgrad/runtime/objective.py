@@ -6,7 +6,6 @@ order of ``wrt``, each in C order.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from math import isnan
@@ -20,6 +19,7 @@ from symgrad.runtime import threads
 from symgrad.runtime.arrays import as_array, as_parameter, bad_element, by_name
 from symgrad.runtime.bound import BoundKernels
 from symgrad.runtime.derivatives import (
+    assembled,
     directions,
     gradient_kernel,
     gradient_nodes,
@@ -249,16 +249,8 @@ class Objective:
 
     def _small_hessian(self, x: Vector) -> NDArray[np.float64]:
         """The blocks of parameters a <= b; the others are their transposes."""
-        outs = self._hessian_blocks(x)
         sizes = [part.size for part in self._views(x)]
-        starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-        places = [slice(a, b) for a, b in itertools.pairwise(starts)]
-        matrix = np.empty((x.size, x.size))
-        blocks = itertools.combinations_with_replacement(range(len(sizes)), 2)
-        for (a, b), out in zip(blocks, outs, strict=True):
-            block = out.reshape(sizes[a], sizes[b])
-            matrix[places[b], places[a]] = block.T
-            matrix[places[a], places[b]] = block
+        matrix = assembled(self._hessian_blocks(x), sizes)
         return 0.5 * (matrix + matrix.T)
 
     def _hessian_blocks(self, x: Vector) -> list[NDArray[np.float64]]:
