@@ -85,10 +85,12 @@ def processor() -> list[tuple[str, str]]:
 def mathematics() -> list[tuple[str, str]]:
     """Which implementation each function has, and what libmvec would add."""
     from symgrad.codegen import cpu, math_choice, vectormath
+    from symgrad.ops.tails import STANDARD
 
     features = cpu.host().features
     rows = []
-    for name, ops in math_choice.groups(vectormath.SUPPORTED, features).items():
+    named = vectormath.SUPPORTED - set(STANDARD)  # the rest has no name but in kernels
+    for name, ops in math_choice.groups(named, features).items():
         if ops:
             lines = textwrap.wrap(", ".join(ops), 64)
             rows += [(f"math: {name}", lines[0]), *(("", line) for line in lines[1:])]
