@@ -77,3 +77,31 @@ def test_wrong_definitions_leave_nothing_behind(arguments, error, message):
     assert "q" not in ops.OPS
     with pytest.raises(errors.UnknownFunctionError):
         sg.compile("q(a)", wrt=["a"])
+
+
+def test_the_same_definition_again_changes_nothing():
+    sg.define("again(x)", "x*exp(-x**2)", partials=["exp(-x**2)*(1 - 2*x**2)"])
+    row = ops.OPS["again"]
+    sg.define("again( x )", "x*exp(-x**2)", partials=["exp(-x**2)*(1 - 2*x**2)"])
+    assert ops.OPS["again"] is row
+    with pytest.raises(errors.ArgumentError, match="defined otherwise"):
+        sg.define("again(x)", "x*exp(-x)")
+
+
+@pytest.mark.parametrize("cost", ["a", -1, 0, True, np.nan, np.inf])
+def test_a_cost_is_a_positive_number(cost):
+    with pytest.raises(errors.ArgumentError, match="cost is"):
+        sg.define("priced(x)", "x + 1", cost=cost)
+    assert "priced" not in ops.OPS
+
+
+@pytest.mark.parametrize("partials", [3, "x", ["1", "2"], []])
+def test_partials_are_a_list_of_formulas(partials):
+    with pytest.raises(errors.ArgumentError, match="a list of one formula"):
+        sg.define("sloped(x)", "x + 1", partials=partials)
+    assert "sloped" not in ops.OPS
+
+
+def test_a_signature_is_a_text():
+    with pytest.raises(errors.ArgumentError, match="a name with arguments"):
+        sg.define(3, "x")  # pyright: ignore

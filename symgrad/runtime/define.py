@@ -59,7 +59,7 @@ def define(
     name, names = match[1], [part.strip() for part in match[2].split(",")]
     slopes = _slopes(name, partials, len(names))
     definition = (tuple(names), formula, slopes, cost, cite)
-    if name in _DEFINED:
+    if name in _DEFINED and name in FUNCTIONS:
         if _DEFINED[name] == definition:
             return
         raise ArgumentError(
