@@ -15,17 +15,19 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 from symgrad import graph
-from symgrad.graph import Call, Const, Index, Node
+from symgrad.graph import Call, Const, Node
 from symgrad.ops import apply
+from symgrad.schedule.alike import Alike
 
 _ONE = graph.const(1.0)
 
 
 def share_exponentials(roots: Sequence[Node]) -> list[Node]:
     """The roots with such pairs computed from one exponential."""
-    order = graph.walk(roots)
-    slopes = {_renamed(x) for node in order if (x := _slope_of_tanh(node)) is not None}
-    pairs = _opposite_sigmoids(order)
+    order, alike = graph.walk(roots), Alike()
+    found = (_slope_of_tanh(node) for node in order)
+    slopes = alike.numbers(x for x in found if x is not None)
+    pairs = _opposite_sigmoids(order, alike)
     if not slopes and not pairs:
         return list(roots)
     done: dict[Node, Node] = {}
@@ -36,7 +38,7 @@ def share_exponentials(roots: Sequence[Node]) -> list[Node]:
             slope = tail * (2.0 - tail)
             assert isinstance(node, Call)
             done[node] = slope if node.args[0] is _ONE else -slope
-        elif _is(node, "tanh") and _renamed(node.args[0]) in slopes:
+        elif _is(node, "tanh") and alike.number(node.args[0]) in slopes:
             x = done[node.args[0]]
             done[node] = graph.call("tanh_of_tail", x, graph.call("tanh_tail", x))
         elif (small := _slope_of_sigmoid(node, pairs, done)) is not None:
@@ -66,36 +68,27 @@ def _slope_of_tanh(node: Node) -> Node | None:
     return a.args[0]
 
 
-def _opposite_sigmoids(order: Sequence[Node]) -> dict[Node, tuple[Node, bool]]:
+def _opposite_sigmoids(
+    order: Sequence[Node], alike: Alike
+) -> dict[Node, tuple[Node, bool]]:
     """Arguments x and -x of sigmoids: for each, x and whether it is x."""
     found = [
         node.args[0]
         for node in order
         if isinstance(node, Call) and node.op == "sigmoid"
     ]
-    seen, signs = set(found), dict[Node, bool]()
+    seen, signs = set(found), dict[int, bool]()
     for x in found:
         other = _negated(x)
         if other is not None and other in seen:
-            signs[_renamed(x)], signs[_renamed(other)] = False, True
+            signs[alike.number(x)], signs[alike.number(other)] = False, True
     pairs: dict[Node, tuple[Node, bool]] = {}
     for x in found if signs else ():
-        positive = signs.get(_renamed(x))
+        positive = signs.get(alike.number(x))
         base = x if positive else _negated(x)
         if positive is not None and base is not None:
             pairs[x] = (base, positive)
     return pairs
-
-
-_FRESH = 2000
-"""Slots from here on name indices that occur nowhere else."""
-
-
-def _renamed(x: Node) -> Node:
-    """The same for expressions that differ in the names of their free indices."""
-    own = [i for i in graph.walk(x) if isinstance(i, Index) and i in x.free]
-    names = {i: graph.index(i.extent, _FRESH + k) for k, i in enumerate(own)}
-    return graph.substitute(x, names)
 
 
 def _negated(x: Node) -> Node | None:
