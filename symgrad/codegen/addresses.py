@@ -11,6 +11,7 @@ from symgrad.codegen.llvm_text import BYTES, Value
 from symgrad.codegen.scopes import Placed, Scopes
 from symgrad.graph import Call, Const, Load, Node
 from symgrad.schedule.plan import Place
+from symgrad.schedule.statements import shift
 
 PREFETCH_BYTES = 4096
 """How far ahead of the row loop its data are asked for."""
@@ -41,14 +42,7 @@ class Addresses(Scopes):
         """Whether ``node`` is the row index plus a constant: consecutive in lanes."""
         if self.row is None or self.lanes == 1:
             return False
-        if node is self.row:
-            return True
-        return (
-            isinstance(node, Call)
-            and node.op == "add"
-            and node.args[0] is self.row
-            and isinstance(node.args[1], Const)
-        )
+        return shift(node, self.row) is not None
 
     def _row_value(self, node: Node) -> Placed:
         """The first lane of an index for which ``_row_offset`` holds."""

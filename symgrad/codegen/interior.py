@@ -18,6 +18,7 @@ from symgrad.codegen.sums import SumWriter
 from symgrad.graph import Call, Const, Index, Load, Node, Size
 from symgrad.schedule.nest import Loop
 from symgrad.schedule.plan import Plan
+from symgrad.schedule.statements import evaluated, shift
 
 FEW_STATEMENTS = 16
 """Bodies of more are not written twice."""
@@ -27,7 +28,8 @@ FEW_STATEMENTS = 16
 class Interior:
     """Where all conditions on the row index hold.
 
-    known: the conditions, and the shifted indices with the extents they are below.
+    conditions, guards: those that hold there, and the shifted indices with the extents
+    they are below.
     first: the row is at least each of these. last: and below each of these.
     """
 
@@ -45,8 +47,7 @@ def interior_of(loop: Loop, plan: Plan) -> Interior | None:
         return None
     found, row = Interior(), loop.index
     for s in statements:
-        roots = s.node.children if s.kind == "let" else s.expressions
-        for node in graph.walk(roots, lambda n: () if n in plan.of else n.children):
+        for node in evaluated(s, plan.of):
             if isinstance(node, Load):
                 _note_load(found, node, row)
             elif isinstance(node, Call):
@@ -56,12 +57,12 @@ def interior_of(loop: Loop, plan: Plan) -> Interior | None:
 
 def _note_load(found: Interior, load: Load, row: Index) -> None:
     for i, extent in zip(load.indices, load.array.shape, strict=True):
-        shift = _shift(i, row)
-        if shift is None or provably_inside(i, extent) or (i, extent) in found.guards:
+        ahead = shift(i, row)
+        if ahead is None or provably_inside(i, extent) or (i, extent) in found.guards:
             continue
         found.guards.append((i, extent))
-        found.first.append(graph.const(-shift))
-        found.last.append(graph.fold_int("add", extent, graph.const(-shift)))
+        found.first.append(graph.const(-ahead))
+        found.last.append(graph.fold_int("add", extent, graph.const(-ahead)))
 
 
 def _note_condition(found: Interior, node: Call, row: Index) -> None:
@@ -69,26 +70,16 @@ def _note_condition(found: Interior, node: Call, row: Index) -> None:
     if node.op not in ("lt", "le", "gt", "ge") or node in found.conditions:
         return
     left, limit = node.args
-    shift = _shift(left, row)
-    if shift is None or not all(
+    ahead = shift(left, row)
+    if ahead is None or not all(
         isinstance(n, Const | Size | Call) and n.type == graph.INT
         for n in graph.walk(limit)
     ):
         return
     beyond = node.op in ("le", "gt")  # the limit itself is inside, or is not
-    limit = graph.fold_int("add", limit, graph.const(beyond - shift))
+    limit = graph.fold_int("add", limit, graph.const(beyond - ahead))
     (found.last if node.op in ("lt", "le") else found.first).append(limit)
     found.conditions.append(node)
-
-
-def _shift(i: Node, row: Index) -> int | None:
-    """c of ``row + c``."""
-    if i is row:
-        return 0
-    if isinstance(i, Call) and i.op == "add" and i.args[0] is row:
-        c = i.args[1]
-        return int(c.value) if isinstance(c, Const) else None
-    return None
 
 
 def in_two_versions(

@@ -95,9 +95,7 @@ class Layout:
     called: frozenset[str] = frozenset()  # functions that are subroutines
     attributes: str = ""  # of all LLVM functions
     slots: dict[tuple[object, ...], int] = field(default_factory=dict)
-    _tiles: dict[Step, tuple[frozenset[Input], frozenset[Input]]] = field(
-        default_factory=dict
-    )
+    _tiles: dict[Step, _Tiles] = field(default_factory=dict)
     _gathers: dict[Step, tuple[RowGather, ...]] = field(default_factory=dict)
     _scaled: dict[Step, dict[Place, ScaledRow]] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from symgrad.graph import Call, Const, Index, Input, Load, Node, Size
 from symgrad.schedule.deferred import LONG_ROW
 from symgrad.schedule.nest import statements_in
 from symgrad.schedule.plan import Step
-from symgrad.schedule.statements import Statement
+from symgrad.schedule.statements import Statement, evaluated
 
 
 def is_long_sum(
@@ -124,6 +124,8 @@ def _is_one_loop(
 
 def loads_within(s: Statement, of: Mapping[Node, Statement]) -> list[Load]:
     """The elements of inputs that a statement reads itself."""
-    roots = s.node.children if s.kind == "let" else s.expressions
-    parts = graph.walk(roots, lambda n: () if n in of else n.children)
-    return [n for n in parts if isinstance(n, Load) and isinstance(n.array, Input)]
+    return [
+        n
+        for n in evaluated(s, of)
+        if isinstance(n, Load) and isinstance(n.array, Input)
+    ]

@@ -25,11 +25,11 @@ from symgrad.codegen.llvm_text import Value
 from symgrad.codegen.scopes import Scope
 from symgrad.codegen.streamed_rows import StreamWriter, Strips
 from symgrad.codegen.terms import kind_of
-from symgrad.graph import Index, Node
+from symgrad.graph import Index
 from symgrad.schedule.deferred import Deferred
 from symgrad.schedule.legalise import counts
 from symgrad.schedule.nest import Item, Loop
-from symgrad.schedule.statements import Statement
+from symgrad.schedule.statements import Statement, evaluated
 
 COMMON = ("ptr %context", "ptr %params", "ptr %outs", "ptr %work")
 
@@ -128,7 +128,9 @@ class StepWriter(StreamWriter):
         def strip(begin: Value) -> None:
             self.scopes.append(Scope(self.emitter.region))
             end = strips.copy(begin)
-            self.column = lambda k: self.know(load, strips.column(k, begin))
+            self.column = lambda k: self.keep(
+                load, strips.column(k, begin), len(self.scopes) - 1
+            )
             self._turns(item, begin, end, 1)
             self.column = None
             self.scopes.pop()
@@ -274,14 +276,8 @@ class StepWriter(StreamWriter):
             and not operations.is_basic(node.op)
             for s in item.items
             if isinstance(s, Statement)
-            for node in self._evaluated(s)
+            for node in (*evaluated(s, self.plan.of), s.node)
         )
-
-    def _evaluated(self, s: Statement) -> list[Node]:
-        """The nodes that are evaluated for a statement, other statements' given."""
-        roots = s.node.children if s.kind == "let" else s.expressions
-        nodes = graph.walk(roots, lambda n: () if self._stored(n) else n.children)
-        return [*(n for n in nodes if not self._stored(n)), s.node]
 
     def _sums_wanted(self, groups: Sequence[Sequence[Statement]]) -> int:
         """How many sums may run together."""
@@ -320,24 +316,7 @@ class StepWriter(StreamWriter):
         self.row, self.row_base = loop.index, counter
         self.row_level = len(self.scopes) - 1
         if self.lanes > 1:
-            self.mask = self._lanes_before(counter, end)
-
-    def _lanes_before(self, counter: Value, end: Value) -> Value:
-        """The lanes of rows below ``end``.
-
-        In float32 numbers of lanes are compared, as 32-bit integers: numbers of rows
-        would take twice the registers of a vector.
-        """
-        emitter = self.home()
-        if self.type == "double":
-            rows = emitter.binary("add", counter, emitter.lane_numbers(self.lanes))
-            bound = self.widen(end, self.lanes, len(self.scopes) - 2)
-            return self.home().icmp("slt", rows, bound)
-        left = emitter.binary("sub", end, counter)
-        most = emitter.const(self.lanes, "i64")
-        left = emitter.select(emitter.icmp("slt", left, most), left, most)
-        bound = emitter.splat(emitter.convert("trunc", left, "i32"), self.lanes)
-        return emitter.icmp("slt", emitter.lane_numbers(self.lanes, "i32"), bound)
+            self.mask = self.lanes_before(counter, end)
 
     def close_lanes(self) -> None:
         """Leave that loop."""

@@ -121,12 +121,24 @@ class RowSumWriter(SumWriter):
         self.scopes.append(Scope(self.emitter.region, item))
         self.row, self.row_base = item.index, counter
         self.row_level = len(self.scopes) - 1
-        self.mask = None
-        if bound is not None:
-            emitter = self.home()
-            numbers = emitter.lane_numbers(self.lanes)
-            here = emitter.binary("add", emitter.splat(counter, self.lanes), numbers)
-            self.mask = emitter.icmp("slt", here, emitter.splat(bound, self.lanes))
+        self.mask = None if bound is None else self.lanes_before(counter, bound)
+
+    def lanes_before(self, counter: Value, end: Value) -> Value:
+        """The lanes of rows below ``end``.
+
+        In float32 numbers of lanes are compared, as 32-bit integers: numbers of rows
+        would take twice the registers of a vector.
+        """
+        emitter = self.home()
+        if self.type == "double":
+            rows = emitter.binary("add", counter, emitter.lane_numbers(self.lanes))
+            bound = self.widen(end, self.lanes, len(self.scopes) - 2)
+            return self.home().icmp("slt", rows, bound)
+        left = emitter.binary("sub", end, counter)
+        most = emitter.const(self.lanes, "i64")
+        left = emitter.select(emitter.icmp("slt", left, most), left, most)
+        bound = emitter.splat(emitter.convert("trunc", left, "i32"), self.lanes)
+        return emitter.icmp("slt", emitter.lane_numbers(self.lanes, "i32"), bound)
 
     def _folded(self, totals: list[Value]) -> Value:
         """Partial sums of some rows, one vector each, as one vector of their sums."""

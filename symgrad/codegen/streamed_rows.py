@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from symgrad.codegen import operations
-from symgrad.codegen.llvm_text import Value
+from symgrad.codegen.llvm_text import BYTES, Value
 from symgrad.codegen.long_rows import loads_within
 from symgrad.codegen.row_sums import RowSumWriter
 from symgrad.codegen.tiles import PIECE_BYTES, transposed_piece
@@ -24,11 +24,7 @@ class StreamWriter(RowSumWriter):
     column: puts the column of the current turn in its place, in such a loop.
     """
 
-    column: Callable[[Value], None] | None = None
-
-    def know(self, load: Load, value: Value) -> None:
-        """The value of ``load`` in the innermost loop."""
-        self.keep(load, value, len(self.scopes) - 1)
+    column: Callable[[Value], object] | None = None
 
     def streamed_load(self, item: Loop) -> Load | None:
         """The element of a streamed input that a loop reads in each turn."""
@@ -55,7 +51,7 @@ class Strips:
         self.writer, self.extent = writer, extent
         base, dtype = writer.input_base(load.array)
         self.kind = operations.STORED[dtype][0]
-        self.piece = PIECE_BYTES // (8 if self.kind == "double" else 4)
+        self.piece = PIECE_BYTES // BYTES[self.kind]
         self.strip = writer.memory("scratch", "strip", writer.step, load.array.name)
         emitter = writer.at(writer.row_level)
         first = emitter.binary("mul", writer.row_base, extent)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from symgrad.codegen import operations
 from symgrad.codegen.addresses import LINE_BYTES
 from symgrad.codegen.chosen_rows import elements
-from symgrad.codegen.llvm_text import Emitter, Value
+from symgrad.codegen.llvm_text import BYTES, Emitter, Value
 from symgrad.codegen.sums import SumWriter
 from symgrad.graph import Const, Input
 from symgrad.schedule.plan import Place
@@ -55,7 +55,7 @@ class _Tile:
         self.lanes, self.vector = writer.lanes, writer.vector
         base, dtype = writer.input_base(array)
         self.kind = operations.STORED[dtype][0]
-        self.piece = PIECE_BYTES // (8 if self.kind == "double" else 4)
+        self.piece = PIECE_BYTES // BYTES[self.kind]
         columns = elements(array.shape[1:])
         self.static = int(columns.value) if isinstance(columns, Const) else None
         self.columns = writer.placed(columns)[0]
@@ -134,7 +134,7 @@ class _Tile:
         """Ask for the rows of a later block, if they are not too wide."""
         if self.static is None or self.static > UNROLLED_COLUMNS:
             return
-        size = 8 if self.kind == "double" else 4
+        size = BYTES[self.kind]
         for line in range(0, self.vector * self.static * size, LINE_BYTES):
             ahead = self.emitter.const(PREFETCH_BYTES + line, "i64")
             self.emitter.prefetch(self.emitter.gep(start, ahead, "i8"))

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from symgrad import graph
-from symgrad.graph import Call, Const, Index, Input, Load, Node
+from symgrad.graph import Index, Input, Load, Node
 from symgrad.schedule import cost
 from symgrad.schedule.nest import Loop, statements_in
-from symgrad.schedule.statements import Statement
+from symgrad.schedule.statements import Statement, evaluated, shift
 
 MANY_BLOCKS = 4
 """Rows of fewer vectors leave too many lanes empty."""
@@ -54,9 +53,8 @@ def _is_elementwise(s: Statement, along: Index, of: Mapping[Node, Statement]) ->
         return False
     if s.stream is not None or s.running or s.whole:
         return False
-    roots = s.node.children if s.kind == "let" else s.expressions
-    parts = graph.walk(roots, lambda n: () if n in of else n.children)
-    return all(_is_near(n, along) for n in parts if isinstance(n, Load) and n not in of)
+    loads = (n for n in evaluated(s, of) if isinstance(n, Load))
+    return all(_is_near(load, along) for load in loads)
 
 
 def _is_near(load: Load, along: Index) -> bool:
@@ -66,9 +64,4 @@ def _is_near(load: Load, along: Index) -> bool:
     *others, last = load.indices
     if not isinstance(load.array, Input) or any(along in i.free for i in others):
         return False
-    return last is along or (
-        isinstance(last, Call)
-        and last.op == "add"
-        and last.args[0] is along
-        and isinstance(last.args[1], Const)
-    )
+    return shift(last, along) is not None

@@ -77,6 +77,23 @@ class Statement:
         return f"<{self.kind} {graph.to_text(self.node, 60)}>"
 
 
+def evaluated(s: Statement, of: Mapping[Node, Statement]) -> list[Node]:
+    """The nodes that are evaluated for ``s``, the values of other statements given."""
+    roots = s.node.children if s.kind == "let" else s.expressions
+    nodes = graph.walk(roots, lambda n: () if n in of else n.children)
+    return [n for n in nodes if n not in of]
+
+
+def shift(i: Node, row: Index) -> int | None:
+    """c of the index ``row + c``; None for other indices."""
+    if i is row:
+        return 0
+    if isinstance(i, Call) and i.op == "add" and i.args[0] is row:
+        c = i.args[1]
+        return int(c.value) if isinstance(c, Const) else None
+    return None
+
+
 @dataclass
 class Statements:
     """All statements, each after those it needs, and by the node they compute."""
