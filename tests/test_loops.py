@@ -111,6 +111,17 @@ def test_a_contained_loop_is_compiled_once(monkeypatch):
     assert sum("@evaluate(ptr %local" in text for text in texts) == 1
 
 
+def test_all_of_a_small_loss_is_optimised_in_the_loop_around_it():
+    """Once per chunk: compiled in haste elsewhere, but here it runs in every step."""
+    from symgrad.codegen.chunks import HASTY
+    from symgrad.optimize.loop_text import loop_text
+
+    objective, _ = neuron(2)
+    assert HASTY in objective._gradient.kernel.llvm
+    text = loop_text(RULES["gd"], objective.inlined)
+    assert "chunks_0" in text and "noinline" not in text and "optnone" not in text
+
+
 def test_short_runs_and_callbacks_do_without():
     from symgrad.optimize import loops
 

@@ -23,6 +23,10 @@ SERIAL = ", ".join(COMMON)
 FEW_SUMS = 512
 """Sums of a pass up to which the code around it is not optimised."""
 
+HASTY = 'noinline optnone "once-per-chunk"'
+"""Attributes of functions that take longer to optimise than they ever take to run (a
+fifth of a small network's first call). The last tells them from other subroutines."""
+
 ALIKE = 8
 """Scalars from which on a loop handles them, instead of a line for each."""
 
@@ -232,7 +236,7 @@ class ChunkWriter:
     ) -> None:
         """Close a subroutine of what runs once per chunk."""
         hasty = all(map(_haste, self.plan.passes))
-        attributes = f"noinline {'optnone' if hasty else ''} {self.attributes}"
+        attributes = f"{HASTY if hasty else 'noinline'} {self.attributes}"
         spelled = list(map(repr, parameters))
         writer.home().finish(name, spelled, None, attributes, "internal")
 
@@ -266,14 +270,13 @@ class ChunkWriter:
 
 
 def _haste(step: Step) -> str:
-    """Attributes of what runs once per chunk: with few sums it takes longer to
-    optimise than it ever takes to run (a fifth of a small network's first call)."""
+    """Attributes of what runs once per chunk, by the number of sums."""
     elements = 0
     for place in step.sums:
         if not all(isinstance(extent, Const) for extent in place.shape):
             return ""
         elements += prod(int(e.value) for e in place.shape if isinstance(e, Const))
-    return "noinline optnone" if elements <= FEW_SUMS else ""
+    return HASTY if elements <= FEW_SUMS else ""
 
 
 def _total(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from symgrad.codegen import math_coefficients as table
-from symgrad.codegen.math_exp import EXP_RANGE, Exp, exp
+from symgrad.codegen.math_exp import EXP_RANGE, Exp
 from symgrad.codegen.math_lanes import (
     Lanes,
     fast_two_sum,
@@ -38,8 +38,26 @@ def tanh(x: Lanes) -> Lanes:
 
 
 def tanh_tail(x: Lanes) -> Lanes:
-    """2/(exp(2|x|) + 1) = 1 - tanh|x|, to the end of the range."""
-    return 2.0 / (exp(abs(x) * 2.0) + 1.0)
+    """1 - tanh|x| = 2e/(1 + e), e = exp(-2|x|), by a short chain of operations.
+
+    The argument is reduced at half its size, h = |x| + k*ln2/2, and the polynomial's
+    coefficients are doubled instead. The second part of ln2 joins behind it, times the
+    first terms of exp(-2h). 2**k, which may be subnormal, is there long before.
+    """
+    kind = x.value.type
+    ln2, ln2_low = table.LN2[kind]
+    a = abs(x).at_most(-0.5 * EXP_RANGE[kind][0])
+    power = Rounded(a, -2.0 * table.INVERSE_LN2[kind][0])
+    k = power.nearest
+    h = fma(k, 0.5 * ln2, a)
+    square = h * h
+    doubled = [c * 4.0 * (-2.0) ** i for i, c in enumerate(table.EXP[kind])]
+    start = fma(h, -2.0, 1.0)
+    rest = fma(k * -ln2_low, fma(square, 2.0, start), h * -2.0)
+    t = fma(square, short_polynomial(h, square, doubled), rest)
+    factor = scale(x.const(1.0), power)
+    twice = factor + factor
+    return fma(t, twice, twice) / fma(t, factor, factor + 1.0)
 
 
 def tanh_of_tail(x: Lanes, tail: Lanes) -> Lanes:

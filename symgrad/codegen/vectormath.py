@@ -76,7 +76,7 @@ ERROR_BOUNDS: dict[str, float] = {
     "sinh": 1.7,
     "cosh": 1.3,
     "tanh": 1.5,
-    "tanh_tail": 2.5,
+    "tanh_tail": 2.2,
     "tanh_of_tail": 1.5,
     "asinh": 1.5,
     "acosh": 1.9,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from symgrad.codegen.chunks import HASTY
 from symgrad.runtime.kernel import Context
 
 MAX_LINES = 2500
@@ -68,11 +69,14 @@ def inlined(context: Context, size: int) -> Inlined | None:
 def _internal(text: str) -> str:
     """The module's functions as parts of a larger one; subroutines stay apart.
 
-    C's functions are not LLVM's to know: it would turn pow(x, 2) into x*x, other bits.
+    What runs once per chunk was not worth optimising (``chunks.HASTY``): here it is,
+    because it runs in every step. C's functions are not LLVM's to know: it would turn
+    pow(x, 2) into x*x, other bits.
     """
 
     def define(match: re.Match[str]) -> str:
         head, attributes = match.groups()
+        attributes = attributes.replace(HASTY, "")
         inline = "" if "noinline" in attributes else "alwaysinline "
         return f"define internal {head} {inline}nounwind{attributes}"
 
