@@ -261,6 +261,19 @@ def test_batches_are_objectives(f, obj):
     assert part.rows == 10
 
 
+def test_rows_of_batches(obj):
+    x, mask = np.ones(5), np.arange(50) % 3 == 0
+    assert obj.batch(mask)(x) == obj.batch(np.flatnonzero(mask))(x)
+    assert obj.batch([3, -1])(x) == obj.batch([3, 49])(x)
+    for rows in ("a", 3, 2.5, [0.5], None, [[1, 2]]):
+        with pytest.raises(errors.ArgumentError, match="rows: a slice"):
+            obj.batch(rows)
+    with pytest.raises(errors.ShapeError, match="a mask of 3 for 50 rows"):
+        obj.batch([True, False, True])
+    with pytest.raises(errors.GatherIndexError, match="50 is out of range"):
+        obj.batch([0, 50])
+
+
 def test_batches_that_make_no_sense():
     obj = sg.compile("sum((a - y)**2)", wrt=["a"]).bind({"a": Y}, y=Y)
     with pytest.raises(errors.DataError, match="rows"):

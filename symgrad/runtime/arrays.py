@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symgrad import graph
-from symgrad.errors import ArgumentError, DataError, DTypeError
+from symgrad.errors import (
+    ArgumentError,
+    DataError,
+    DTypeError,
+    GatherIndexError,
+    ShapeError,
+)
 
 IN_PLACE = frozenset("dfqlihbQLIHB?")
 """NumPy's characters of the types that kernels read: floats, integers and bool."""
@@ -232,3 +238,22 @@ def first_bad(array: NDArray[Any]) -> tuple[tuple[int, ...], float] | None:
     position = np.unravel_index(int(np.argmax(bad)), array.shape)
     place = tuple(int(k) for k in position)
     return place, float(array[position])
+
+
+def row_selection(rows: Any, count: int) -> slice | NDArray[Any]:
+    """What selects some of ``count`` rows: a slice, numbers of rows, or a mask."""
+    if isinstance(rows, slice):
+        return rows
+    found = np.asarray(rows)
+    if found.ndim != 1 or found.dtype.kind not in "iub":
+        what = f"{type(rows).__name__} {rows!r:.40}"
+        raise ArgumentError(
+            f"rows: a slice, or a vector of row numbers or of truth values, not {what}"
+        )
+    if found.dtype.kind == "b":
+        if found.size != count:
+            raise ShapeError(f"rows: a mask of {found.size} for {count} rows")
+    elif found.size and not -count <= found.min() <= found.max() < count:
+        outside = found.min() if found.min() < -count else found.max()
+        raise GatherIndexError(f"rows: {outside} is out of range for {count} rows")
+    return found

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from symgrad.errors import ArgumentError, DataError, DataWarning, ShapeError, warn
 from symgrad.runtime import threads
-from symgrad.runtime.arrays import as_array, as_parameter, bad_element, by_name
+from symgrad.runtime.arrays import (
+    as_array,
+    as_parameter,
+    bad_element,
+    by_name,
+    row_selection,
+)
 from symgrad.runtime.bound import BoundKernels
 from symgrad.runtime.derivatives import (
     assembled,
@@ -454,13 +460,15 @@ class Objective:
     def batch(self, rows: NDArray[np.int64] | slice, /) -> Objective:
         """The same loss on some rows: every array led by the row dimension is sliced.
 
-        A ``mean`` is then over the batch; a ``sum`` is not rescaled.
+        rows: a slice, numbers of rows or a mask. A ``mean`` is then over the batch; a
+        ``sum`` is not rescaled.
         """
         if self._condenses:
             raise DataError("statistics of all rows are known: there are no batches")
         names = self._row_arrays
         if not names:
             raise DataError("the loss has no rows to take a batch of")
+        rows = row_selection(rows, len(self.data[names[0]]))
         data = {k: (v[rows] if k in names else v) for k, v in self.data.items()}
         other = Objective(self._specialiser, data, scan=False, hoist=False)
         other._shapes = self._shapes
