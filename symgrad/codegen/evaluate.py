@@ -135,9 +135,10 @@ class Evaluator(Addresses):
     ) -> Value:
         """A function of the vector math, one hardware vector after the other: their
         many constants and intermediate values need the registers. Turns that run
-        together call a subroutine rather than to have a copy each."""
+        together, and those left over, call a subroutine rather than to have a copy
+        each."""
         results, op = [], node.op
-        copied = self.jam is not None and self.jam in node.free
+        copied = self.repeated is not None and self.repeated in node.free
         pieces = [self._pieces(emitter, a, lanes) for a in args]
         for parts in map(list, zip(*pieces, strict=True)):
             if op in self.layout.called or (copied and op != "polygamma"):

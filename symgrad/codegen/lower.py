@@ -148,11 +148,12 @@ class StepWriter(StreamWriter):
             step = emitter.const(width, "i64")
             rest = emitter.binary("srem", extent, step)
             main = emitter.binary("sub", extent, rest)
-        self.jam, self.width = item.index, width
+        self.jam, self.width, self.repeated = item.index, width, item.index
         self._turns(item, zero, main, width)
         self.jam, self.width = None, 1
         if not exact:
             self._turns(item, main, extent, 1)
+        self.repeated = None
 
     def _only_counts(self, item: Loop) -> bool:
         """Whether the loop counts where something holds, and does nothing else."""

@@ -59,6 +59,7 @@ class Scopes:
         self.mask: Value | None = None
         self.jam: Index | None = None  # a loop of which several turns run together
         self.variant = 0  # which of these turns is being emitted
+        self.repeated: Index | None = None  # the same, and while the rest is emitted
         self.fixed: dict[Index, int] = {}  # loops that are written out: their turn
         self.written: dict[Statement, tuple[Loop | None, ...]] = {}
         self.checks = 0
